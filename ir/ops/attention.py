@@ -1,0 +1,73 @@
+"""Attention and positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+
+from ..dims import DimLike, product
+from ..errors import TypeFault
+from ..opdef import op
+from ..types import TensorType, Type
+from .index import broadcast
+from .shape import keep_split
+
+
+@op("q:float, k:float, v:float, mask? -> y")
+def attention(
+    q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False, scale: float | None = None
+) -> Any:
+    """softmax(q k^T * scale + mask) v over the last two dims (Vaswani et al. 2017).
+
+    q[*b h t d], k[*b g s d], v[*b g s e]; h is a multiple of g (grouped queries). mask: bool (true takes part) or
+    float (added), broadcast to [*b h t s]. scale: 1/sqrt(d) where None. causal: position i sees 0..i.
+    """
+    grouped = q.ndim > 3 and q.shape[-3] != k.shape[-3]
+    return F.scaled_dot_product_attention(q, k, v, mask, 0.0, causal, scale=scale, enable_gqa=grouped)
+
+
+@attention.infer
+def _(
+    q: TensorType,
+    k: TensorType,
+    v: TensorType,
+    mask: TensorType | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Type:
+    if min(q.rank, k.rank, v.rank) < 2 or q.rank != k.rank or k.rank != v.rank:
+        raise TypeFault(f"q is {q}, k is {k}, v is {v}; expected equal ranks of at least 2")
+    if q.dims[-1] != k.dims[-1] or k.dims[-2] != v.dims[-2]:
+        raise TypeFault(f"q is {q}, k is {k}, v is {v}; q and k share their last dim, k and v their last but one")
+    if q.rank > 3:
+        h, g = q.dims[-3], k.dims[-3]
+        if isinstance(h, int) and isinstance(g, int) and h % g:
+            raise TypeFault(f"{h} query heads are no multiple of {g} key heads")
+        lead = (*broadcast([q.dims[:-3], k.dims[:-3], v.dims[:-3]]), h)
+    else:
+        lead = broadcast([q.dims[:-2], k.dims[:-2], v.dims[:-2]])
+    if mask is not None:
+        broadcast([mask.dims, (*lead, q.dims[-2], k.dims[-2])])
+    return TensorType(q.dtype, (*lead, q.dims[-2], v.dims[-1]))
+
+
+@attention.shard
+def _(
+    results: list[Type], q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None, **_: Any
+) -> Type:
+    if any(t.owed for t in (q, k, v)) or any(any(t.split[-2:]) for t in (k, v)) or q.split[-1]:
+        raise TypeFault(f"attention: keys and head dims must be whole, but q is {q}, k is {k}, v is {v}", "MAIA0108")
+    if not q.split[:-2] == k.split[:-2] == v.split[:-2]:
+        raise TypeFault(f"attention: heads are split differently in q {q}, k {k} and v {v}", "MAIA0108")
+    if mask is not None and any(
+        mask.split[i] != q.split[i - mask.rank] for i in range(mask.rank - 1) if mask.dims[i] != 1
+    ):
+        raise TypeFault(f"attention: the mask {mask} is split otherwise than q {q}", "MAIA0108")
+    return keep_split(results[0], (*q.split[:-1], ()), ())
+
+
+@attention.flops
+def _(results: list[Type], q: TensorType, k: TensorType, v: TensorType, mask: Any = None, **_: Any) -> DimLike:
+    return product(q.dims) * k.dims[-2] * 2 + product(q.dims[:-1]) * k.dims[-2] * v.dims[-1] * 2

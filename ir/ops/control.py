@@ -1,0 +1,110 @@
+"""Control flow: regions that run or repeat. A body receives its regions as Python callables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ..dtypes import DType
+from ..errors import TypeFault
+from ..graph import Block
+from ..opdef import op, unknown
+from ..types import TensorType, Type
+
+Run = Callable[..., tuple[Any, ...]]
+
+
+def _yielded(region: Block) -> list[Type]:
+    return [v.type for v in region.terminator.operands if v is not None]
+
+
+def _common_type(a: Type, b: Type, index: int) -> Type:
+    """The type that covers both branches: dims that differ are unknown."""
+    if a == b:
+        return a
+    if isinstance(a, TensorType) and isinstance(b, TensorType) and a.dtype == b.dtype and a.rank == b.rank:
+        dims = (x if x == y else unknown(100 * index + i) for i, (x, y) in enumerate(zip(a.dims, b.dims, strict=True)))
+        return a.with_dims(dims)
+    raise TypeFault(f"the branches yield {a} and {b}")
+
+
+@op("c -> ys*", name="if", regions=2)
+def if_(c: Any, *, regions: Sequence[Run]) -> Any:
+    """Run the first region where c is true, the second otherwise; the results are what it yields."""
+    return regions[0]() if bool(c) else regions[1]()
+
+
+@if_.infer
+def _(c: TensorType, *, regions: Sequence[Block]) -> list[Type]:
+    if c.dtype is not DType.BOOL:
+        raise TypeFault(f"the condition is {c}; expected bool[]")
+    then, other = _yielded(regions[0]), _yielded(regions[1])
+    if len(then) != len(other):
+        raise TypeFault(f"the branches yield {len(then)} and {len(other)} values")
+    return [_common_type(a, b, i) for i, (a, b) in enumerate(zip(then, other, strict=True))]
+
+
+@op("init* -> ys*", name="while", regions=2)
+def while_(*init: Any, regions: Sequence[Run]) -> Any:
+    """While the first region yields true of the carried values, the second makes the next ones."""
+    carried = init
+    while bool(regions[0](*carried)[0]):
+        carried = regions[1](*carried)
+    return carried
+
+
+@while_.infer
+def _(*init: Type, regions: Sequence[Block]) -> list[Type]:
+    after = _yielded(regions[1])
+    if len(after) != len(init):
+        raise TypeFault(f"the body yields {len(after)} values for {len(init)} carried ones")
+    return [_common_type(a, b, i) for i, (a, b) in enumerate(zip(init, after, strict=True))]
+
+
+@op("trips?, c?, init* -> ys*", regions=1)
+def loop(trips: Any, c: Any, *init: Any, regions: Sequence[Run], scans: int = 0) -> Any:
+    """Repeat the region (%i: i64[], %c: bool[], carried...) -> (c, carried..., scanned...) up to ``trips`` times while c.
+
+    The results are the last carried values and, for each of the ``scans`` scanned ones, all of them stacked (ONNX Loop).
+    """
+    limit = 2**63 - 1 if trips is None else int(trips)
+    go, carried, rows, i = True if c is None else bool(c), init, [[] for _ in range(scans)], 0
+    while i < limit and go:
+        again, *rest = regions[0](torch.tensor(i), torch.tensor(go), *carried)
+        go, carried, i = bool(again), tuple(rest[: len(init)]), i + 1
+        for row, value in zip(rows, rest[len(init) :], strict=True):
+            row.append(value)
+    return (*carried, *(torch.stack(r) if r else torch.empty(0) for r in rows))
+
+
+@loop.infer
+def _(trips: Type | None, c: Type | None, *init: Type, regions: Sequence[Block], scans: int = 0) -> list[Type]:
+    after = _yielded(regions[0])[1:]
+    if len(after) != len(init) + scans:
+        raise TypeFault(f"the body yields {len(after)} values for {len(init)} carried and {scans} scanned ones")
+    carried = [_common_type(a, b, i) for i, (a, b) in enumerate(zip(init, after, strict=False))]
+    rows: list[Type] = []
+    for i, t in enumerate(after[len(init) :], len(init)):
+        if not isinstance(t, TensorType):
+            raise TypeFault(f"a scanned value is {t}; expected a tensor")
+        rows.append(t.with_dims((unknown(100 * i + 99), *t.dims)))
+    return [*carried, *rows]
+
+
+@op("xs* -> ys*", regions=1)
+def fusion(*xs: Any, regions: Sequence[Run]) -> Any:
+    """A region of primitive ops that a code generator turns into one kernel."""
+    return regions[0](*xs)
+
+
+@fusion.infer
+def _(*xs: Type, regions: Sequence[Block]) -> list[Type]:
+    given, wanted = list(xs), [a.type for a in regions[0].args]
+    if given != wanted:
+        raise TypeFault(f"the region takes {', '.join(map(str, wanted))}")
+    return _yielded(regions[0])
+
+
+fusion.shard(lambda results, *_, **__: results)

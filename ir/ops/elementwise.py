@@ -1,0 +1,162 @@
+"""Operations that work on each element alone; binary ones broadcast as NumPy does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from ..dtypes import DType
+from ..opdef import op
+from .values import to_torch
+
+
+def _unary(name: str, fn: Callable[..., Any], doc: str, takes: str = "floatc", **facts: Any) -> None:
+    def reference(x: Any) -> Any:
+        return fn(x)
+
+    reference.__doc__ = doc
+    op(f"x:{takes}[*b] -> y[*b]", name=name, dtype=facts.pop("dtype", "x"), into=fn, **facts)(reference)
+
+
+def _binary(name: str, fn: Callable[..., Any], doc: str, takes: str = "num", **facts: Any) -> None:
+    def reference(x: Any, y: Any) -> Any:
+        return fn(x, y)
+
+    reference.__doc__ = doc
+    dtype = facts.pop("dtype", "promote")
+    op(f"x:{takes}[~b], y:{takes}[~b] -> z[~b]", name=name, dtype=dtype, into=fn, **facts)(reference)
+
+
+_unary("neg", torch.neg, "Minus x.", "num", linear="x")
+_unary("abs", torch.abs, "The magnitude of x.", "real")
+_unary("sign", torch.sign, "-1, 0 or 1.", "real")
+_unary("exp", torch.exp, "e to the x.")
+_unary("exp2", torch.exp2, "2 to the x.", "float")
+_unary("expm1", torch.expm1, "exp(x) - 1, exact near 0.", "float")
+_unary("log", torch.log, "The natural logarithm.", domain=(0.1, 4.0))
+_unary("log2", torch.log2, "The logarithm to base 2.", domain=(0.1, 4.0))
+_unary("log10", torch.log10, "The logarithm to base 10.", domain=(0.1, 4.0))
+_unary("log1p", torch.log1p, "log(1 + x), exact near 0.", domain=(-0.5, 4.0))
+_unary("sqrt", torch.sqrt, "The square root.", domain=(0.1, 4.0))
+_unary("rsqrt", torch.rsqrt, "One over the square root.", domain=(0.1, 4.0))
+_unary("reciprocal", torch.reciprocal, "One over x.", domain=(0.1, 4.0))
+_unary("square", torch.square, "x times x.", "num")
+_unary("sin", torch.sin, "The sine of x in radians.")
+_unary("cos", torch.cos, "The cosine of x in radians.")
+_unary("tan", torch.tan, "The tangent of x in radians.", domain=(-1.0, 1.0))
+_unary("asin", torch.asin, "The inverse sine.", domain=(-0.9, 0.9))
+_unary("acos", torch.acos, "The inverse cosine.", domain=(-0.9, 0.9))
+_unary("atan", torch.atan, "The inverse tangent.")
+_unary("sinh", torch.sinh, "The hyperbolic sine.")
+_unary("cosh", torch.cosh, "The hyperbolic cosine.")
+_unary("tanh", torch.tanh, "The hyperbolic tangent.")
+_unary("asinh", torch.asinh, "The inverse hyperbolic sine.")
+_unary("acosh", torch.acosh, "The inverse hyperbolic cosine.", domain=(1.1, 4.0))
+_unary("atanh", torch.atanh, "The inverse hyperbolic tangent.", domain=(-0.9, 0.9))
+_unary("erf", torch.erf, "The error function.", "float")
+_unary("erfc", torch.erfc, "1 - erf(x).", "float")
+_unary("erfinv", torch.erfinv, "The inverse of erf.", "float", domain=(-0.9, 0.9))
+_unary("lgamma", torch.lgamma, "log |gamma(x)|.", "float", domain=(0.1, 4.0))
+_unary("digamma", torch.digamma, "The derivative of lgamma.", "float", domain=(0.1, 4.0))
+_unary("floor", torch.floor, "Round down.", "real")
+_unary("ceil", torch.ceil, "Round up.", "real")
+_unary("round", torch.round, "Round to nearest, ties to even.", "real")
+_unary("trunc", torch.trunc, "Round towards zero.", "real")
+_unary("relu", torch.relu, "max(x, 0).", "real")
+_unary("sigmoid", torch.sigmoid, "1 / (1 + exp(-x)).")
+_unary("silu", F.silu, "x * sigmoid(x).", "float")
+_unary("mish", F.mish, "x * tanh(softplus(x)).", "float")
+_unary("hardswish", F.hardswish, "x * clamp(x + 3, 0, 6) / 6.", "float")
+_unary("hardsigmoid", F.hardsigmoid, "clamp(x + 3, 0, 6) / 6.", "float")
+_unary("softsign", F.softsign, "x / (1 + |x|).", "float")
+_unary("log_sigmoid", F.logsigmoid, "log(sigmoid(x)).", "float")
+_unary("logical_not", torch.logical_not, "True where x is 0.", "any", dtype="bool")
+_unary("bitwise_not", torch.bitwise_not, "Every bit inverted.", "intb")
+_unary("is_nan", torch.isnan, "True where x is NaN.", "any", dtype="bool")
+_unary("is_inf", torch.isinf, "True where x is infinite.", "any", dtype="bool")
+_unary("signbit", torch.signbit, "True where the sign is set.", "real", dtype="bool")
+
+_binary("add", torch.add, "x + y.", "any", additive="x y")
+_binary("sub", torch.sub, "x - y.", additive="x y")
+_binary("mul", torch.mul, "x * y.", "any", linear="x y")
+_binary("div", torch.true_divide, "x / y as real numbers.", "floatc", linear="x", domain=(0.5, 4.0))
+_binary("pow", torch.pow, "x to the y.", domain=(0.5, 2.0))
+_binary("fmod", torch.fmod, "The remainder of x / y with the sign of x.", "real", domain=(0.5, 4.0))
+_binary("remainder", torch.remainder, "The remainder of x / y with the sign of y.", "real", domain=(0.5, 4.0))
+_binary("maximum", torch.maximum, "The larger; NaN wins.", "any")
+_binary("minimum", torch.minimum, "The smaller; NaN wins.", "any")
+_binary("fmax", torch.fmax, "The larger; a number wins over NaN.", "real")
+_binary("fmin", torch.fmin, "The smaller; a number wins over NaN.", "real")
+_binary("atan2", torch.atan2, "The angle of the point (y: x operand, x: y operand).", "float")
+_binary("copysign", torch.copysign, "The magnitude of x with the sign of y.", "float")
+_binary("eq", torch.eq, "True where equal.", "any", dtype="bool")
+_binary("ne", torch.ne, "True where not equal.", "any", dtype="bool")
+_binary("lt", torch.lt, "True where x < y.", "any", dtype="bool")
+_binary("le", torch.le, "True where x <= y.", "any", dtype="bool")
+_binary("gt", torch.gt, "True where x > y.", "any", dtype="bool")
+_binary("ge", torch.ge, "True where x >= y.", "any", dtype="bool")
+_binary("logical_and", torch.logical_and, "True where both are not 0.", "any", dtype="bool")
+_binary("logical_or", torch.logical_or, "True where either is not 0.", "any", dtype="bool")
+_binary("logical_xor", torch.logical_xor, "True where exactly one is not 0.", "any", dtype="bool")
+_binary("bitwise_and", torch.bitwise_and, "Bits set in both.", "intb")
+_binary("bitwise_or", torch.bitwise_or, "Bits set in either.", "intb")
+_binary("bitwise_xor", torch.bitwise_xor, "Bits set in exactly one.", "intb")
+_binary("shift_left", torch.bitwise_left_shift, "x times 2 to the y.", "int", domain=(0, 4))
+_binary("shift_right", torch.bitwise_right_shift, "x over 2 to the y, rounded down.", "int", domain=(0, 4))
+
+
+@op("x:real[~b], y:real[~b] -> z[~b]", dtype="promote", domain=(0.5, 4.0))
+def floor_div(x: Any, y: Any) -> Any:
+    """x / y rounded down."""
+    return torch.div(x, y, rounding_mode="floor")
+
+
+@op("x:real[~b], y:real[~b] -> z[~b]", dtype="promote", domain=(0.5, 4.0))
+def trunc_div(x: Any, y: Any) -> Any:
+    """x / y rounded towards zero."""
+    return torch.div(x, y, rounding_mode="trunc")
+
+
+@op("c:bool[~b], x[~b], y[~b] -> z[~b]", dtype="x")
+def where(c: Any, x: Any, y: Any) -> Any:
+    """x where c is true, y elsewhere; both have one dtype."""
+    return torch.where(c, x, y)
+
+
+@op("x:any[*b] -> y[*b]", dtype="to", linear="x")
+def cast(x: Any, *, to: DType) -> Any:
+    """Convert each element: to integers towards zero, to lower floats to nearest even."""
+    return x.to(to_torch(to))
+
+
+@op("x:real[*b] -> y[*b]", dtype="x", into=torch.clamp)
+def clamp(x: Any, *, min: int | float | None = None, max: int | float | None = None) -> Any:
+    """Limit x to [min, max]; an absent bound does not limit."""
+    return torch.clamp(x, min, max)
+
+
+@op("x:float[*b] -> y[*b]", dtype="x", into=torch._C._nn.gelu)  # pyright: ignore[reportPrivateUsage]
+def gelu(x: Any, *, approximate: str = "none") -> Any:
+    """x * Phi(x) (Hendrycks and Gimpel 2016); approximate: none or tanh."""
+    return F.gelu(x, approximate=approximate)
+
+
+@op("x:float[*b] -> y[*b]", dtype="x")
+def leaky_relu(x: Any, *, slope: float = 0.01) -> Any:
+    """x where positive, slope * x elsewhere."""
+    return F.leaky_relu(x, slope)
+
+
+@op("x:float[*b] -> y[*b]", dtype="x")
+def elu(x: Any, *, alpha: float = 1.0) -> Any:
+    """x where positive, alpha * (exp(x) - 1) elsewhere."""
+    return F.elu(x, alpha)
+
+
+@op("x:float[*b] -> y[*b]", dtype="x")
+def softplus(x: Any, *, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    """log(1 + exp(beta x)) / beta; x itself where beta x > threshold."""
+    return F.softplus(x, beta, threshold)

@@ -1,0 +1,348 @@
+"""Operations that move elements without computing: views, joins, cuts, pads."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from ..dims import Dim, DimLike, ceildiv, floordiv, maximum, minimum, product
+from ..errors import TypeFault
+from ..opdef import op, unknown
+from ..types import Axes, TensorType, Type
+
+
+def axis(x: TensorType, dim: int) -> int:
+    """A dim counted from the front; TypeFault where x has no such dim."""
+    rank = max(x.rank, 1)
+    if not -rank <= dim < rank:
+        raise TypeFault(f"x is {x}, which has no dim {dim}")
+    return dim % rank
+
+
+def keep_split(result: Type, split: Sequence[Axes], owed: Sequence[str]) -> TensorType:
+    """The result with these splits and owed sums."""
+    assert isinstance(result, TensorType)
+    return result.with_split(split, owed)
+
+
+@op("x -> y", alias="x", linear="x", local={"shape": "y"})
+def reshape(x: Any, *, shape: tuple[int, ...]) -> Any:
+    """The same elements in row-major order under other dims; a view where strides allow."""
+    return x.reshape(shape)
+
+
+@reshape.infer
+def _(x: TensorType, *, shape: tuple[DimLike, ...]) -> Type:
+    have, want = x.elements(), product(shape)
+    if isinstance(have, int) and isinstance(want, int) and have != want:
+        raise TypeFault(f"x is {x} with {have} elements; shape {list(shape)} holds {want}")
+    return TensorType(x.dtype, shape)
+
+
+@reshape.shard
+def _(results: list[Type], x: TensorType, *, shape: tuple[DimLike, ...]) -> Type:
+    split: list[Axes] = [()] * len(shape)
+    for sources, targets in factor_groups(x.dims, shape):
+        held = [i for i in sources if x.split[i]]
+        if not held:
+            continue
+        majors = [i for i in sources if x.dims[i] != 1]
+        into = [j for j in targets if shape[j] != 1]
+        if held != majors[:1] or not into:
+            raise TypeFault(f"reshape: dim {held[-1]} of {x} is split, but is not the major part of a dim", "MAIA0108")
+        split[into[0]] = x.split[held[0]]
+    return keep_split(results[0], split, x.owed)
+
+
+def factor_groups(have: Sequence[DimLike], want: Sequence[DimLike]) -> list[tuple[list[int], list[int]]]:
+    """Cut both shapes into the shortest runs of dims with equal products."""
+    groups: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(have) or j < len(want):
+        left, right = [i] if i < len(have) else [], [j] if j < len(want) else []
+        i, j = i + len(left), j + len(right)
+        while product([have[a] for a in left]) != product([want[b] for b in right]):
+            a, b = product([have[k] for k in left]), product([want[k] for k in right])
+            grow_left = j >= len(want) or (i < len(have) and _smaller(a, b))
+            if grow_left and i < len(have):
+                left.append(i)
+                i += 1
+            elif j < len(want):
+                right.append(j)
+                j += 1
+            else:
+                break
+        groups.append((left, right))
+    return groups
+
+
+def _smaller(a: DimLike, b: DimLike) -> bool:
+    if isinstance(a, int) and isinstance(b, int):
+        return a < b
+    return isinstance(floordiv(b, a), int) or not isinstance(floordiv(a, b), int) and _divides(b, a)
+
+
+def _divides(a: DimLike, b: DimLike) -> bool:
+    return b * floordiv(a, b) == a
+
+
+@op("x, shape:int -> y", alias="x")
+def reshape_to(x: Any, shape: Any, *, rank: int, allow_zero: bool = False) -> Any:
+    """Reshape to dims that only the run tells: -1 is inferred, 0 keeps a dim unless allow_zero (ONNX Reshape)."""
+    dims = shape.tolist()
+    if not allow_zero:
+        dims = [x.shape[i] if d == 0 else d for i, d in enumerate(dims)]
+    return x.reshape(dims)
+
+
+@reshape_to.infer
+def _(x: TensorType, shape: TensorType, *, rank: int, allow_zero: bool = False) -> Type:
+    return TensorType(x.dtype, tuple(unknown(i) for i in range(rank)))
+
+
+@op("x -> y", alias="x", linear="x")
+def transpose(x: Any, *, perm: tuple[int, ...]) -> Any:
+    """Reorder dims: dim i of y is dim perm[i] of x."""
+    return x.permute(perm)
+
+
+@transpose.infer
+def _(x: TensorType, *, perm: tuple[int, ...]) -> Type:
+    if sorted(perm) != list(range(x.rank)):
+        raise TypeFault(f"perm {list(perm)} does not order the {x.rank} dims of {x}")
+    return TensorType(x.dtype, tuple(x.dims[p] for p in perm))
+
+
+@transpose.shard
+def _(results: list[Type], x: TensorType, *, perm: tuple[int, ...]) -> Type:
+    return keep_split(results[0], [x.split[p] for p in perm], x.owed)
+
+
+@op("x -> y", alias="x", linear="x", local={"shape": "y"})
+def expand(x: Any, *, shape: tuple[int, ...]) -> Any:
+    """Broadcast to a shape; new dims stand in front."""
+    return x.expand(shape)
+
+
+@expand.infer
+def _(x: TensorType, *, shape: tuple[DimLike, ...]) -> Type:
+    extra = len(shape) - x.rank
+    if extra < 0 or any(have != 1 and _differs(have, want) for have, want in zip(x.dims, shape[extra:], strict=True)):
+        raise TypeFault(f"{x} does not broadcast to {list(shape)}")
+    return TensorType(x.dtype, shape)
+
+
+def _differs(a: DimLike, b: DimLike) -> bool:
+    return isinstance(a, int) and isinstance(b, int) and a != b
+
+
+@expand.shard
+def _(results: list[Type], x: TensorType, *, shape: tuple[DimLike, ...]) -> Type:
+    return keep_split(results[0], [()] * (len(shape) - x.rank) + list(x.split), x.owed)
+
+
+@op("x -> y", alias="x", linear="x")
+def slice(
+    x: Any, *, dim: int, start: int = 0, end: int | None = None, step: int = 1
+) -> Any:
+    """Elements start, start + step, ... before end (None: to the end) along dim; negative counts from the end."""
+    if step > 0:
+        return x[(builtins.slice(None),) * (dim % x.ndim) + (builtins.slice(start, end, step),)]
+    size = x.shape[dim]
+    first = min(start + size if start < 0 else start, size - 1)
+    stop = -1 if end is None or end < -size else end + size if end < 0 else end
+    return x.index_select(dim, torch.arange(first, stop, step))
+
+
+@slice.infer
+def _(x: TensorType, *, dim: int, start: DimLike = 0, end: DimLike | None = None, step: DimLike = 1) -> Type:
+    at = axis(x, dim)
+    dims = list(x.dims)
+    dims[at] = sliced_size(x.dims[at], start, end, step)
+    return TensorType(x.dtype, tuple(dims))
+
+
+def sliced_size(size: DimLike, start: DimLike, end: DimLike | None, step: DimLike) -> DimLike:
+    """Elements that ``start:end:step`` keeps of ``size``; unknown where signs or bounds are."""
+    if not isinstance(step, int) or step == 0:
+        return unknown()
+    if isinstance(size, int) and isinstance(start, int) and (end is None or isinstance(end, int)):
+        stop = -(2**63) if end is None and step < 0 else size if end is None else end
+        return len(range(*builtins.slice(start, None if stop == -(2**63) else stop, step).indices(size)))
+    if step < 0:
+        return unknown()
+    low = _clamped(start, size)
+    high = size if end is None else _clamped(end, size)
+    if low is None or high is None:
+        return unknown()
+    return ceildiv(high - low, step)
+
+
+def _clamped(at: DimLike, size: DimLike) -> DimLike | None:
+    """A slice bound as an offset from 0; None where its sign or order against the size is not known."""
+    if isinstance(at, int):
+        if at >= 2**31:
+            return size
+        if at < 0:
+            return maximum(size + at, 0) if isinstance(size, int) else size + at
+        return at if isinstance(size, int) and at <= size else at if at == 0 else minimum(at, size)
+    gap = size - at
+    return at if isinstance(gap, int) and gap >= 0 else minimum(at, size) if isinstance(at, Dim) else None
+
+
+@slice.shard
+def _(results: list[Type], x: TensorType, *, dim: int, **_: Any) -> Type:
+    if x.split[axis(x, dim)]:
+        raise TypeFault(f"slice: dim {dim} of {x} must be whole", "MAIA0108")
+    return keep_split(results[0], x.split, x.owed)
+
+
+@op("xs* -> y", linear="xs", dtype="xs")
+def concat(*xs: Any, dim: int) -> Any:
+    """Join tensors along a dim."""
+    return torch.cat(xs, dim)
+
+
+@concat.infer
+def _(*xs: TensorType, dim: int) -> Type:
+    if not xs:
+        raise TypeFault("concat needs at least one operand")
+    at = axis(xs[0], dim)
+    dims = list(xs[0].dims)
+    for x in xs[1:]:
+        rest = [d for i, d in enumerate(x.dims) if i != at]
+        if x.rank != xs[0].rank or any(map(_differs, rest, [d for i, d in enumerate(dims) if i != at])):
+            raise TypeFault(f"{x} does not join {xs[0]} along dim {at}")
+        if x.dtype != xs[0].dtype:
+            raise TypeFault(f"{x} and {xs[0]} have different dtypes")
+        dims[at] = x.dims[at] + dims[at]
+    return TensorType(xs[0].dtype, tuple(dims))
+
+
+@concat.shard
+def _(results: list[Type], *xs: TensorType, dim: int) -> Type:
+    if len({(x.split, x.owed) for x in xs}) > 1:
+        raise TypeFault("concat: its operands are split differently: " + ", ".join(map(str, xs)), "MAIA0108")
+    if xs[0].split[axis(xs[0], dim)]:
+        raise TypeFault(f"concat: dim {dim} must be whole, but is split in {xs[0]}", "MAIA0108")
+    return keep_split(results[0], xs[0].split, xs[0].owed)
+
+
+@op("x -> ys*", alias="x", linear="x")
+def split(x: Any, *, dim: int, parts: tuple[int, ...]) -> Any:
+    """Cut along a dim into parts of these sizes, which add up to the dim."""
+    return x.split(parts, dim)
+
+
+@split.infer
+def _(x: TensorType, *, dim: int, parts: tuple[DimLike, ...]) -> list[Type]:
+    at = axis(x, dim)
+    total: DimLike = 0
+    for part in parts:
+        total = part + total
+    if _differs(total, x.dims[at]):
+        raise TypeFault(f"parts {list(parts)} add up to {total}, but dim {at} of x is {x.dims[at]}")
+    return [TensorType(x.dtype, (*x.dims[:at], part, *x.dims[at + 1 :])) for part in parts]
+
+
+@split.shard
+def _(results: list[Type], x: TensorType, *, dim: int, parts: tuple[DimLike, ...]) -> list[Type]:
+    if x.split[axis(x, dim)]:
+        raise TypeFault(f"split: dim {dim} of {x} must be whole", "MAIA0108")
+    return [keep_split(r, x.split, x.owed) for r in results]
+
+
+@op("x -> y")
+def pad(x: Any, *, pads: tuple[int, ...], mode: str = "constant", value: bool | int | float = 0) -> Any:
+    """Grow dims at both sides: pads is (before, after) of each dim in order; negative crops.
+
+    mode: constant, reflect (without the edge), edge, wrap.
+    """
+    if mode == "constant":
+        flat = [p for i in range(x.ndim - 1, -1, -1) for p in (pads[2 * i], pads[2 * i + 1])]
+        return F.pad(x, flat, value=value)
+    for dim in range(x.ndim):
+        before, after = pads[2 * dim], pads[2 * dim + 1]
+        if before or after:
+            x = x.index_select(dim, pad_index(x.shape[dim], before, after, mode))
+    return x
+
+
+def pad_index(size: int, before: int, after: int, mode: str) -> torch.Tensor:
+    """Where each element of a padded dim comes from."""
+    at = torch.arange(-before, size + after)
+    if mode == "edge":
+        return at.clamp(0, size - 1)
+    if mode == "wrap":
+        return at % size
+    period = max(2 * (size - 1), 1)
+    at = at.abs() % period
+    return torch.where(at < size, at, period - at)
+
+
+@pad.infer
+def _(
+    x: TensorType, *, pads: tuple[DimLike, ...], mode: str = "constant", value: float = 0
+) -> Type:
+    if len(pads) != 2 * x.rank:
+        raise TypeFault(f"x is {x}; pads needs {2 * x.rank} numbers, but has {len(pads)}")
+    if mode not in ("constant", "reflect", "edge", "wrap"):
+        raise TypeFault(f"mode {mode!r} is not constant, reflect, edge or wrap")
+    return TensorType(x.dtype, tuple(pads[2 * i] + (pads[2 * i + 1] + d) for i, d in enumerate(x.dims)))
+
+
+@pad.shard
+def _(results: list[Type], x: TensorType, *, pads: tuple[DimLike, ...], **_: Any) -> Type:
+    if any(x.split[i] and (pads[2 * i] != 0 or pads[2 * i + 1] != 0) for i in range(x.rank)):
+        raise TypeFault(f"pad: a padded dim of {x} must be whole", "MAIA0108")
+    return keep_split(results[0], x.split, ())
+
+
+@op("x -> y", linear="x")
+def flip(x: Any, *, dims: tuple[int, ...]) -> Any:
+    """Reverse the order along dims."""
+    return x.flip(dims)
+
+
+@flip.infer
+def _(x: TensorType, *, dims: tuple[int, ...]) -> Type:
+    for d in dims:
+        axis(x, d)
+    return x.whole()
+
+
+@op("x -> y", linear="x")
+def tile(x: Any, *, repeats: tuple[int, ...]) -> Any:
+    """Repeat the whole tensor along each dim; repeats has one number for each dim of x or more."""
+    return x.repeat(repeats)
+
+
+@tile.infer
+def _(x: TensorType, *, repeats: tuple[DimLike, ...]) -> Type:
+    extra = len(repeats) - x.rank
+    if extra < 0:
+        raise TypeFault(f"x is {x}; repeats needs at least {x.rank} numbers")
+    dims = (*([1] * extra), *x.dims)
+    return TensorType(x.dtype, tuple(r * d for r, d in zip(repeats, dims, strict=True)))
+
+
+@op("x[*b h w] -> y[*b h w]", dtype="x", whole="h w", linear="x")
+def tril(x: Any, *, diagonal: int = 0) -> Any:
+    """The lower triangle of the last two dims; 0 above the diagonal."""
+    return torch.tril(x, diagonal)
+
+
+@op("x[*b h w] -> y[*b h w]", dtype="x", whole="h w", linear="x")
+def triu(x: Any, *, diagonal: int = 0) -> Any:
+    """The upper triangle of the last two dims; 0 below the diagonal."""
+    return torch.triu(x, diagonal)
+
+
+@op("x[*b] -> y[*b]", dtype="x", linear="x")
+def copy(x: Any) -> Any:
+    """The same elements in storage of their own, contiguous."""
+    return x.clone(memory_format=torch.contiguous_format)

@@ -1,0 +1,27 @@
+"""Set the process up before any test module imports torch or a model library."""
+
+import os
+import tempfile
+
+# Model definitions come from installed packages and weights are random: a test that reaches for the network is wrong.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["YOLO_OFFLINE"] = "1"
+os.environ["YOLO_AUTOINSTALL"] = "0"  # ultralytics calls pip for a package that it misses
+os.environ["YOLO_VERBOSE"] = "0"
+
+# Settings and caches of libraries do not belong in the home of whoever runs the tests.
+_scratch = tempfile.TemporaryDirectory(prefix="maiac-tests-")
+os.environ["YOLO_CONFIG_DIR"] = _scratch.name
+os.environ["MPLCONFIGDIR"] = _scratch.name
+
+# Workers share the cores: torch would start a thread for every core in each of them.
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores // _workers)))
+
+from tests import _torchvision_shim  # noqa: E402  (imports torch, which reads the variables above)
+
+# transformers and ultralytics import torchvision by themselves, so this cannot wait for a test to ask.
+_torchvision_shim.declare_operators()
