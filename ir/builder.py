@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from .dims import DimLike, sym
@@ -20,16 +20,14 @@ class Builder:
     inside it.
     """
 
-    def __init__(
-        self, module: Module, block: Block, before: Op | None = None, loc: Location | None = None
-    ) -> None:
+    def __init__(self, module: Module, block: Block, before: Op | None = None, loc: Location | None = None) -> None:
         self.module = module
         self.block = block
         self.before = before
         self.loc = loc or Location()
 
     @contextlib.contextmanager
-    def at(self, loc: Location) -> Iterator[None]:
+    def at(self, loc: Location) -> Generator[None]:
         """Give ops made inside this location."""
         outer, self.loc = self.loc, loc
         try:
@@ -114,4 +112,3 @@ def normalize_attrs(name: str, attrs: Mapping[str, Any]) -> dict[str, Attr]:
 
 def _freeze(value: Any) -> Attr:
     return tuple(_freeze(v) for v in value) if isinstance(value, (list, tuple)) else value
-

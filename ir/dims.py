@@ -8,10 +8,10 @@ is at once the text form and a Python expression. Anything constant is a plain `
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +41,24 @@ class Call:
     args: tuple[DimLike, DimLike]
 
     def __str__(self) -> str:
-        if self.fn in ("min", "max"):
-            return f"{self.fn}({self.args[0]}, {self.args[1]})"
-        return f"{_wrap(self.args[0])}{self.fn}{_wrap(self.args[1])}"
+        a, b = self.args
+        return f"{self.fn}({a}, {b})" if self.fn in ("min", "max") else f"{_wrap(a)}{self.fn}{_wrap(b)}"
 
 
-Atom: TypeAlias = Union[str, Call]
+Atom: TypeAlias = str | Call
 Monomial: TypeAlias = "tuple[Atom, ...]"
-DimLike: TypeAlias = "int | Dim"
 
 
 def _wrap(dim: DimLike) -> str:
     text = str(dim)
-    return text if text.replace("_", "").isalnum() else f"({text})"
+    bare = text.replace("_", "").isalnum() or _is_function(dim)
+    return text if bare else f"({text})"
+
+
+def _is_function(dim: DimLike) -> bool:
+    """Whether a dim is one ``min(...)`` or ``max(...)``."""
+    atoms = [a for m, c in dim.terms for a in (*m, c)] if isinstance(dim, Dim) else []
+    return len(atoms) == 2 and isinstance(atoms[0], Call) and atoms[0].fn in ("min", "max") and atoms[1] == 1
 
 
 class Dim:
@@ -74,6 +79,10 @@ class Dim:
 
     def __repr__(self) -> str:
         return f"Dim({self})"
+
+    def __reduce__(self):
+        # The hash of a string differs between processes, so it must not travel.
+        return Dim, (self.terms,)
 
     def __str__(self) -> str:
         if not self._text:
@@ -121,6 +130,9 @@ class Dim:
         raise TypeError(f"the dim {self} has no truth value; compare it with ==, or ask bounds()")
 
 
+DimLike: TypeAlias = int | Dim
+
+
 def _terms(dim: DimLike) -> tuple[tuple[Monomial, int], ...]:
     if isinstance(dim, Dim):
         return dim.terms
@@ -147,6 +159,8 @@ def _order(term: tuple[Monomial, int]) -> tuple[int, str]:
 
 
 def _term_text(monomial: Monomial, coefficient: int, first: bool) -> str:
+    if coefficient == 1 and len(monomial) == 1:
+        return ("" if first else "+") + str(monomial[0])
     factors = [_factor_text(a) for a in monomial]
     if abs(coefficient) != 1 or not factors:
         factors.insert(0, str(abs(coefficient)))
@@ -201,9 +215,11 @@ def _remove(monomial: Monomial, factor: Monomial) -> Monomial | None:
 
 
 def floordiv(a: DimLike, b: DimLike) -> DimLike:
-    """``a // b`` with Python's rounding; exact where the polynomial divides."""
+    """``a // b`` with Python's rounding; exact where the polynomial divides. ZeroDivisionError where b is 0."""
     if isinstance(a, int) and isinstance(b, int):
         return a // b
+    if b == 0:
+        raise ZeroDivisionError(f"{a} // 0")
     exact = _quotient(a, b)
     if exact is not None:
         return exact
@@ -213,13 +229,30 @@ def floordiv(a: DimLike, b: DimLike) -> DimLike:
         rest = _make({m: c for m, c in a.terms if c % b})
         if whole != 0:
             return whole + floordiv(rest, b)
+        nested = _nested_quotient(a)
+        if nested is not None:
+            inner, by, constant = nested
+            return floordiv(inner + constant * by, by * b)
     return _atom("//", a, b)
 
 
+def _nested_quotient(a: Dim) -> tuple[DimLike, int, int] | None:
+    """``(x, b, c)`` where a is ``x // b + c`` with numbers b > 0 and c: then a // d == (x + b*c) // (b*d)."""
+    (monomial, coefficient), *rest = a.terms
+    if coefficient != 1 or len(monomial) != 1 or [m for m, _ in rest if m]:
+        return None
+    atom = monomial[0]
+    if not isinstance(atom, Call) or atom.fn != "//" or not isinstance(atom.args[1], int) or atom.args[1] <= 0:
+        return None
+    return atom.args[0], atom.args[1], rest[0][1] if rest else 0
+
+
 def mod(a: DimLike, b: DimLike) -> DimLike:
-    """``a % b`` with Python's sign rule."""
+    """``a % b`` with Python's sign rule. ZeroDivisionError where b is 0."""
     if isinstance(a, int) and isinstance(b, int):
         return a % b
+    if b == 0:
+        raise ZeroDivisionError(f"{a} % 0")
     if _quotient(a, b) is not None:
         return 0
     if isinstance(b, int) and isinstance(a, Dim):
@@ -250,7 +283,15 @@ def maximum(a: DimLike, b: DimLike) -> DimLike:
     return _atom("max", *sorted((a, b), key=str))
 
 
-def product(dims: tuple[DimLike, ...] | list[DimLike]) -> DimLike:
+def depth(dim: DimLike) -> int:
+    """How deep calls stand inside calls: 0 for a polynomial of symbols."""
+    if not isinstance(dim, Dim):
+        return 0
+    calls = (atom for monomial, _ in dim.terms for atom in monomial if isinstance(atom, Call))
+    return max((1 + max(map(depth, call.args)) for call in calls), default=0)
+
+
+def product(dims: Iterable[DimLike]) -> DimLike:
     """The product of dims: the number of elements of a shape."""
     out: DimLike = 1
     for dim in dims:
@@ -272,11 +313,11 @@ def symbols_of(dim: DimLike) -> frozenset[str]:
     return frozenset(found)
 
 
-_CALLS = {
-    "//": lambda a, b: floordiv(a, b),
-    "%": lambda a, b: mod(a, b),
-    "min": lambda a, b: minimum(a, b),
-    "max": lambda a, b: maximum(a, b),
+_CALLS: dict[str, Callable[[DimLike, DimLike], DimLike]] = {
+    "//": floordiv,
+    "%": mod,
+    "min": minimum,
+    "max": maximum,
 }
 
 
@@ -352,7 +393,7 @@ def _atom_bounds(atom: Atom, symbols: Mapping[str, Symbol]) -> tuple[float, floa
     if b[0] <= 0:
         return -math.inf, math.inf
     if atom.fn == "%":
-        return 0.0, b[1] - 1
+        return 0.0, min(b[1] - 1, a[1]) if a[0] >= 0 else b[1] - 1
     corners = [x / y for x in a for y in b if not (math.isinf(x) and math.isinf(y))]
     floors = [math.floor(c) if not math.isinf(c) else c for c in corners]
     return (min(floors), max(floors)) if floors else (-math.inf, math.inf)

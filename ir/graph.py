@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from .dims import DimLike, Symbol
-from .dtypes import DType
+from .dtypes import BY_NAME, DType
 from .errors import Location
 from .types import Type
-
-__all__ = ["Attr", "Block", "BlockArg", "Function", "Location", "Module", "Op", "Ref", "Result", "State", "TensorData"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class Ref:
         return f"@{self.name}"
 
 
-Attr: TypeAlias = "bool | int | float | str | None | DType | Ref | DimLike | tuple[Attr, ...]"
+Attr: TypeAlias = "bool | int | float | str | DType | Ref | DimLike | tuple[Attr, ...] | None"
 
 
 class TensorData(Protocol):
@@ -32,6 +30,19 @@ class TensorData(Protocol):
 
     def load(self) -> Any:
         """The whole tensor, memory-mapped where it lies in a file."""
+        ...
+
+    def load_slice(self, slices: tuple[slice, ...]) -> Any:
+        """The part that slices (one for each dim or less) select; no more of the tensor is read than it needs."""
+        ...
+
+
+@runtime_checkable
+class TypedData(Protocol):
+    """Contents that can tell, without being read, whether they are of a type."""
+
+    def misfit(self, type: Type) -> str:
+        """What the contents are, where that is not ``type``; empty where they fit."""
         ...
 
 
@@ -388,7 +399,7 @@ class Module:
     def fresh_symbol(self, prefix: str = "u", low: int = 0, high: int | None = None) -> Symbol:
         """Declare a new symbol."""
         n = len(self.symbols)
-        while f"{prefix}{n}" in self.symbols:
+        while f"{prefix}{n}" in self.symbols or f"{prefix}{n}" in BY_NAME:  # u2, u4... are dtypes
             n += 1
         symbol = Symbol(f"{prefix}{n}", low, high)
         self.symbols[symbol.name] = symbol

@@ -6,7 +6,8 @@ A signature names operands and results with their index letters:
 - ``*b``       all leading dims that are left over, equal in every operand that has them
 - ``~b``       like ``*b``, but aligned at the right and broadcast as NumPy does
 - ``?``        after an operand: it may be absent;  ``*`` after an operand: any number of them
-- ``x:int``    the dtype family that an operand takes (float, int, bool, num, ...) or one dtype
+- ``x:int``    the dtype family that an operand takes (float, int, num, quantized, ...), one dtype, or ``value`` for
+  anything at all; without it an operand is a tensor of any dtype that is not quantized
 - no brackets  any shape: the op then says its result types with ``.infer``
 
 From the letters follow checks, result types, sharding and flops; decorators override what letters cannot say.
@@ -14,39 +15,37 @@ From the letters follow checks, result types, sharding and flops; decorators ove
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias, get_type_hints
+from typing import Any
 
-from .dims import Dim, DimLike, evaluate, product, sym
+from .attributes import Attributes, attributes_of, fits, holds_dim, kind_text, numbers_only
+from .dims import DimLike, evaluate, product
 from .dtypes import BY_NAME, DType
 from .errors import MaiaError, TypeFault
 from .graph import Attr, Block
-from .signature import Signature, parse_signature
-from .types import DimType, Quantized, TensorType, Type
+from .promotion import promote
+from .signature import Signature, Terms, mentions_unknown, parse_signature, unknown
+from .types import Axes, DimType, Quantized, TensorType, Type
 
-Types: TypeAlias = "list[Type | list[Type] | None]"  # by operand term: one type, a variadic list, or None if absent
+__all__ = ["OpDef", "Quant", "bytes_of", "get_op", "mentions_unknown", "op", "op_names", "unknown", "unknown_op"]
 
 
 @dataclass(frozen=True, slots=True)
 class Quant:
-    """Which operand may be quantized, and the letter along which its products are summed."""
+    """Which operand may be quantized, the letter along which its products are summed, and its output-channel dim.
+
+    Scales per index of dim ``channel`` may be applied after the sum.
+    """
 
     operand: str
     along: str
-
-
-def unknown(index: int = 0) -> Dim:
-    """A result dim that only the run tells; the builder puts a fresh symbol in its place."""
-    return sym(f"?{index}")
-
-
-def is_unknown(dim: DimLike) -> bool:
-    """Whether this is an ``unknown`` placeholder."""
-    return isinstance(dim, Dim) and str(dim).startswith("?")
+    channel: int = 0
 
 
 @dataclass(eq=False)
@@ -59,12 +58,16 @@ class OpDef:
     dtype: str = ""
     linear: frozenset[str] = frozenset()
     additive: frozenset[str] = frozenset()
+    offset: frozenset[str] = frozenset()
     whole: frozenset[str] = frozenset()
+    same: frozenset[str] = frozenset()
     quant: Quant | None = None
     alias: str = ""
     effect: bool = False
     random: bool = False
     regions: int = 0
+    binds: str = ""
+    mutates: str = ""
     into: Callable[..., Any] | None = None
     local: Mapping[str, str] = field(default_factory=dict[str, str])
     domain: tuple[float, float] | None = None
@@ -79,14 +82,13 @@ class OpDef:
         return inspect.getdoc(self.reference) or ""
 
     @cached_property
-    def attributes(self) -> dict[str, tuple[Any, Any]]:
-        """Attribute name -> (annotated type, default); the default is ``inspect.Parameter.empty`` where required."""
-        hints = get_type_hints(self.reference)
-        found: dict[str, tuple[Any, Any]] = {}
-        for parameter in inspect.signature(self.reference).parameters.values():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name != "regions":
-                found[parameter.name] = (hints.get(parameter.name, Any), parameter.default)
-        return found
+    def attributes(self) -> Attributes:
+        """Attribute name -> (annotated kind, default); the default is ``inspect.Parameter.empty`` where required."""
+        return attributes_of(self.reference)
+
+    @cached_property
+    def _numbers(self) -> frozenset[str]:
+        return numbers_only(self.infer_rule)
 
     # **** decorators that say what letters cannot ****
 
@@ -112,7 +114,7 @@ class OpDef:
 
     # **** what passes, builder and verifier ask ****
 
-    def group(self, operands: Sequence[Type | None]) -> Types:
+    def group(self, operands: Sequence[Type | None]) -> Terms:
         """Line operand types up with the signature's terms."""
         return self.signature.group(operands)
 
@@ -123,8 +125,10 @@ class OpDef:
             if name not in attrs:
                 if default is inspect.Parameter.empty:
                     faults.append(f"{self.name} needs the attribute {name!r}")
-            elif not _fits(attrs[name], hint):
-                faults.append(f"{self.name}: {name} = {attrs[name]!r} is not {_hint_text(hint)}")
+            elif not fits(attrs[name], hint):
+                faults.append(f"{self.name}: {name} = {attrs[name]!r} is not {kind_text(hint)}")
+            elif name in self._numbers and holds_dim(attrs[name]):
+                faults.append(f"{self.name}: {name} = {attrs[name]} must be a number, not a symbol")
         return faults
 
     def result_types(
@@ -134,30 +138,47 @@ class OpDef:
         faults = self.check_attrs(attrs)
         if faults:
             raise TypeFault("; ".join(faults), "MAIA0107")
+        if len(regions) != self.regions:
+            raise TypeFault(f"{self.name} has {len(regions)} regions; expected {self.regions}", "MAIA0106")
         terms = self.group(operands)
+        self.signature.check(terms, self.quant.operand if self.quant else "")
+        self._check_same(terms)
         bound = self.signature.bind(terms)
-        extra = {"regions": regions} if self.regions else {}
         if self.infer_rule is not None:
-            made = self.infer_rule(*self._spread(terms), **attrs, **extra)
-            results: list[Type] = [made] if isinstance(made, Type) else list(made)
+            extra = {"regions": regions} if self.regions else {}
+            results = _listed(self.infer_rule(*self._spread(terms), **attrs, **extra))
         else:
             results = self._letter_results(bound, terms, attrs)
         if any(isinstance(t, TensorType) and t.is_sharded for t in operands):
-            return self._shard(results, terms, attrs)
+            results = self._shard(results, terms, attrs, bound)
+            self._check_axes(results)
         return results
 
-    def _spread(self, terms: Types) -> Iterator[Any]:
+    def _spread(self, terms: Terms) -> Iterator[Any]:
         for term, types in zip(self.signature.operands, terms, strict=True):
             if term.variadic and isinstance(types, list):
                 yield from types
             else:
                 yield types
 
-    def _letter_results(self, bound: dict[str, DimLike], terms: Types, attrs: Mapping[str, Attr]) -> list[Type]:
-        dtype = self.result_dtype(terms, attrs)
-        return [TensorType(dtype, self.signature.dims_of(term, bound)) for term in self.signature.results]
+    def _check_same(self, terms: Terms) -> None:
+        given = [(n, t) for n, t in self.signature.named(terms) if n in self.same]
+        plain = [(n, t) for n, t in given if not isinstance(t.dtype, Quantized)]
+        if len({t.dtype for _, t in plain}) > 1:
+            shown = ", ".join(f"{n} = {t}" for n, t in plain)
+            raise TypeFault(f"{self.name}: expected one dtype, but found {shown}")
 
-    def result_dtype(self, terms: Types, attrs: Mapping[str, Attr]) -> DType | Quantized:
+    def _check_axes(self, results: Sequence[Type]) -> None:
+        for type in results:
+            axes = type.axes if isinstance(type, TensorType) else []
+            if len(set(axes)) < len(axes):
+                raise TypeFault(f"{self.name}: one mesh axis would split a result twice: {type}", "MAIA0108")
+
+    def _letter_results(self, bound: dict[str, DimLike], terms: Terms, attrs: Mapping[str, Attr]) -> list[Type]:
+        dtype, results = self.result_dtype(terms, attrs), self.signature.results
+        return [TensorType(dtype, tuple(bound[x] for x in self.signature.letters_of(t, bound))) for t in results]
+
+    def result_dtype(self, terms: Terms, attrs: Mapping[str, Attr]) -> DType | Quantized:
         """The dtype rule: an operand's name, a dtype's name, an attribute's name, or ``promote``."""
         if self.dtype in BY_NAME:
             return BY_NAME[self.dtype]
@@ -173,43 +194,57 @@ class OpDef:
         assert isinstance(source, TensorType)
         return source.dtype
 
-    def _shard(self, results: list[Type], terms: Types, attrs: Mapping[str, Attr]) -> list[Type]:
+    def _shard(
+        self, results: list[Type], terms: Terms, attrs: Mapping[str, Attr], bound: dict[str, DimLike]
+    ) -> list[Type]:
         if self.shard_rule is not None:
-            made = self.shard_rule(results, *self._spread(terms), **attrs)
-            return [made] if isinstance(made, Type) else list(made)
+            return _listed(self.shard_rule(results, *self._spread(terms), **attrs))
         if not self.signature.has_letters:
             raise TypeFault(f"{self.name} has no sharding rule, but an operand is sharded", "MAIA0108")
-        split = self.signature.bind_split(terms, self.whole, self.name)
-        owed = self._owed(terms, split)
+        try:
+            split = self.signature.bind_split(terms, self.whole)
+            owed = self._owed(terms, split)
+        except TypeFault as fault:
+            raise TypeFault(f"{self.name}: {fault}", fault.code) from None
         out: list[Type] = []
         for term, result in zip(self.signature.results, results, strict=True):
             assert isinstance(result, TensorType)
-            axes = self.signature.split_of(term, split)
-            used = [a for per_dim in axes for a in per_dim]
-            if len(set(used)) < len(used):
-                raise TypeFault(f"{self.name}: one mesh axis would split two dims of {term.name}", "MAIA0108")
-            out.append(result.with_split(axes, owed))
+            out.append(result.with_split([split.get(x, ()) for x in self.signature.letters_of(term, bound)], owed))
         return out
 
-    def _owed(self, terms: Types, split: dict[str, tuple[str, ...]]) -> set[str]:
+    def _owed(self, terms: Terms, split: Mapping[str, Axes]) -> set[str]:
         """Mesh axes whose sum the results owe: contracted letters that are split, and sums that arrive owed."""
-        kept = {x for term in self.signature.results for x in (term.letters or ())}
-        owed = {a for x, axes in split.items() for a in axes if x not in kept and x[:1] not in "*~"}
         given = self.signature.named(terms)
         arriving = {n: t.owed for n, t in given if t.owed}
         for name, axes in arriving.items():
             if name not in self.linear | self.additive:
-                raise TypeFault(f"{self.name}: {name} still owes a sum over {'.'.join(axes)}", "MAIA0108")
+                raise TypeFault(f"{name} still owes a sum over {'.'.join(axes)}", "MAIA0108")
         if arriving.keys() & self.additive and len({t.owed for n, t in given if n in self.additive}) > 1:
-            raise TypeFault(f"{self.name}: its operands owe different sums", "MAIA0108")
+            raise TypeFault("its operands owe different sums", "MAIA0108")
         if len(arriving.keys() & self.linear) > 1:
-            raise TypeFault(f"{self.name}: a product of two sums that are owed is not their sum", "MAIA0108")
-        owed |= {a for axes in arriving.values() for a in axes}
-        once = [n for n, _ in given if n not in self.linear | self.additive]
-        if owed and once:
-            what = "/".join(once)
-            raise TypeFault(f"{self.name}: {what} would be added once per {'.'.join(sorted(owed))} rank", "MAIA0108")
+            raise TypeFault("a product of two sums that are owed is not their sum", "MAIA0108")
+        owed = {a for axes in arriving.values() for a in axes} | self._contracted(split)
+        added = [n for n, _ in given if n in self.offset]
+        if owed and added:
+            what = "/".join(added)
+            raise TypeFault(f"{what} would be added once per {'.'.join(sorted(owed))} rank", "MAIA0108")
         return owed
+
+    def _contracted(self, split: Mapping[str, Axes]) -> set[str]:
+        """Mesh axes that split letters which no result keeps: the op must be linear in whoever holds them."""
+        kept = {x for term in self.signature.results for x in (term.letters or ())}
+        axes: set[str] = set()
+        for letter, by in split.items():
+            base = letter.rstrip("0123456789") if letter[0] in "*~" else letter
+            if not by or base in kept:
+                continue
+            for term in self.signature.operands:
+                if base in (term.letters or ()) and term.name not in self.linear:
+                    raise TypeFault(
+                        f"dim {letter} of {term.name} must be whole, but {'.'.join(by)} splits it", "MAIA0108"
+                    )
+            axes |= set(by)
+        return axes
 
     def count_flops(
         self, operands: Sequence[Type | None], attrs: Mapping[str, Attr], results: Sequence[Type]
@@ -221,79 +256,16 @@ class OpDef:
         if self.alias or not self.signature.has_letters:
             return 0
         bound = self.signature.bind(terms)
+        for term, result in zip(self.signature.results, results, strict=True):
+            if isinstance(result, TensorType):  # where broadcasting left a size open, the result has it
+                bound |= dict(zip(self.signature.letters_of(term, bound), result.dims, strict=True))
         kept = {x for term in self.signature.results for x in (term.letters or ())}
         contracted = any(x not in kept and not x.startswith(("*", "~")) for x in bound)
         return product(list(bound.values())) * (2 if contracted else 1)
 
 
-# **** dtype promotion (torch's rule: a 0-dim operand widens only to a higher family) ****
-
-_FAMILY = {"bool": 0, "uint": 1, "int": 1, "float": 2, "complex": 3}
-_WIDTH = {d: i for i, d in enumerate([DType.F16, DType.BF16, DType.F32, DType.F64])}
-
-
-def promote(types: Sequence[TensorType]) -> DType:
-    """The common dtype of operands under torch's promotion rule."""
-    dims, zero = [t for t in types if t.rank], [t for t in types if not t.rank]
-    winner = _common([t.element for t in dims])
-    scalar = _common([t.element for t in zero])
-    if winner is None or scalar is None:
-        found = winner or scalar
-        assert found is not None
-        return found
-    if _FAMILY[scalar.family] > _FAMILY[winner.family]:
-        both = _common([winner, scalar]) if winner.is_float else scalar
-        assert both is not None
-        return DType.F32 if scalar is DType.F64 and not winner.is_float and scalar.is_float else both
-    return winner
-
-
-def _common(dtypes: Sequence[DType]) -> DType | None:
-    out: DType | None = None
-    for d in dtypes:
-        out = d if out is None else _pair(out, d)
-    return out
-
-
-def _pair(a: DType, b: DType) -> DType:
-    if a is b:
-        return a
-    fa, fb = _FAMILY[a.family], _FAMILY[b.family]
-    if fa != fb:
-        high, low = (a, b) if fa > fb else (b, a)
-        return DType.C128 if high is DType.C64 and low is DType.F64 else high
-    if a.is_float:
-        if {a, b} == {DType.F16, DType.BF16}:
-            return DType.F32
-        return max(a, b, key=lambda d: _WIDTH.get(d, -1))
-    if a.family == b.family:
-        return a if a.bits >= b.bits else b
-    signed, unsigned = (a, b) if a.family == "int" else (b, a)
-    return signed if signed.bits > unsigned.bits else BY_NAME[f"i{min(64, unsigned.bits * 2)}"]
-
-
-# **** attribute kinds ****
-
-
-def _hint_text(hint: Any) -> str:
-    return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("maiac.ir.", "")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    args = getattr(hint, "__args__", ())
-    if hint is Any:
-        return True
-    if hint is None or hint is type(None):
-        return value is None
-    if getattr(hint, "__origin__", None) is tuple:
-        return isinstance(value, tuple) and all(_fits(v, args[0]) for v in value)
-    if args:
-        return any(_fits(value, a) for a in args)
-    if hint is int or hint is Dim:
-        return isinstance(value, (int, Dim)) and not isinstance(value, bool)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, hint)
+def _listed(made: Type | Sequence[Type]) -> list[Type]:
+    return list(made) if isinstance(made, Sequence) else [made]
 
 
 # **** registry ****
@@ -308,24 +280,35 @@ def op(
     dtype: str = "",
     linear: str = "",
     additive: str = "",
+    offset: str = "",
     whole: str = "",
+    same: str = "",
     quant: Quant | None = None,
     alias: str = "",
     effect: bool = False,
     random: bool = False,
     regions: int = 0,
+    binds: str = "",
+    mutates: str = "",
     into: Callable[..., Any] | None = None,
     local: Mapping[str, str] | None = None,
     domain: tuple[float, float] | None = None,
 ) -> Callable[[Callable[..., Any]], OpDef]:
     """Declare an operation by its reference body.
 
-    dtype: dtype of the results (see ``OpDef.result_dtype``). linear: operands in each of which, the others fixed, the
-    op is linear; additive: operands in which it is jointly linear (add). whole: letters that no mesh axis may split.
-    alias: the operand whose storage the result may share (views). effect: never removed or merged. random: never
-    merged. regions: how many regions it holds. into: a torch function of the same operands and attributes that takes
-    ``out=``. local: attributes that hold a result's dims, which a rank sees as its own part. domain: where the
-    op is defined and smooth, for the generated tests.
+    - dtype: dtype of the results (see ``OpDef.result_dtype``); same: operands that have one dtype
+    - linear: operands in each of which, the others fixed and no offset given, the op is linear
+    - additive: operands in which it is jointly linear (add); offset: operands that are added to the result (a bias)
+    - whole: letters that no mesh axis may split
+    - quant: the operand that may be of a quantized type
+    - alias: the operand whose storage the result may share (views)
+    - effect: never removed or merged; random: never merged
+    - regions: how many regions it holds
+    - binds: the attribute that names symbols which this op binds
+    - mutates: the operand that it changes in place, which must be a state
+    - into: a torch function of the same operands and attributes that takes ``out=``
+    - local: attributes that hold a result's dims, of which a rank sees its own part
+    - domain: where the op is defined and smooth, for the generated tests
     """
 
     def define(reference: Callable[..., Any]) -> OpDef:
@@ -336,12 +319,16 @@ def op(
             dtype,
             frozenset(linear.split()),
             frozenset(additive.split()),
+            frozenset(offset.split()),
             frozenset(whole.split()),
+            frozenset(same.split()),
             quant,
             alias,
             effect,
             random,
             regions,
+            binds,
+            mutates,
             into,
             dict(local or {}),
             domain,
@@ -354,8 +341,7 @@ def op(
 
 
 def _loaded() -> dict[str, OpDef]:
-    from . import ops  # noqa: F401, PLC0415  (defines every op; late, because it imports torch)
-
+    importlib.import_module(".ops", __package__)  # defines every op; late, because it imports torch
     return _OPS
 
 
@@ -369,8 +355,6 @@ def get_op(name: str) -> OpDef:
 
 def unknown_op(name: str) -> MaiaError:
     """The error for a name that no file declares."""
-    import difflib  # noqa: PLC0415
-
     near = difflib.get_close_matches(name, _loaded(), 3)
     hint = f"did you mean {', '.join(near)}?" if near else ""
     return MaiaError("MAIA0102", f"there is no operation {name!r}", hint=hint)

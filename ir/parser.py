@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Container, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lark import Lark, Token, Transformer, UnexpectedInput, v_args
+from lark import Lark, Token, UnexpectedInput
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken, VisitError
 
-from .dims import Symbol, floordiv, maximum, minimum, mod, sym
-from .dtypes import BY_NAME, DType
-from .errors import Location, MaiaError
-from .graph import Attr, Block, Function, Module, Op, Ref, Value
+from .dims import Symbol, sym
+from .dtypes import BY_NAME
+from .errors import MaiaError
+from .graph import Attr, Block, Function, Module, Op, Value
 from .printer import KEYWORDS
-from .types import GRANULARITIES, DimType, OptionalType, Quantized, SequenceType, TensorType, Type
+from .syntax import Fault, Syntax, unquote
+from .types import Type
 
 __all__ = ["parse", "parse_type"]
 
-
-class Fault(Exception):
-    """Something wrong at a token; ``parse`` adds the excerpt."""
-
-    def __init__(self, token: Token, code: str, message: str) -> None:
-        super().__init__(message)
-        self.token = token
-        self.code = code
+WINDOW = 100  # characters shown at each side of a fault
+MAX_NESTING = 100  # brackets inside one another; printing and verifying recurse as deep
+_BRACKETS = re.compile(r"""#[^\n]*|"(?:[^"\\\n]|\\.)*"|->|[(\[{<]|[)\]}>]""")
 
 
 def parse(text: str, *, file: str = "<text>") -> Module:
@@ -41,28 +37,42 @@ def parse_type(text: str) -> Type:
 
 
 def _run(text: str, file: str, start: str, finish: Callable[[Any], Any]) -> Any:
+    _check_nesting(text, file)
     try:
         return finish(_grammar().parse(text, start=start))
     except UnexpectedInput as e:
         raise _syntax_error(text, file, e) from None
     except VisitError as e:
-        if isinstance(e.orig_exc, Fault):
-            raise _located(text, file, e.orig_exc) from None
-        raise e.orig_exc from None
+        if not isinstance(e.orig_exc, Fault):
+            raise e.orig_exc from None
+        raise _located(text, file, e.orig_exc) from None
     except Fault as e:
         raise _located(text, file, e) from None
+
+
+def _check_nesting(text: str, file: str) -> None:
+    depth = 0
+    for match in _BRACKETS.finditer(text):
+        found = match.group()
+        depth += (found in "([{<") - (found in ")]}>")
+        if depth > MAX_NESTING:
+            line, column = text.count("\n", 0, match.start()) + 1, match.start() - text.rfind("\n", 0, match.start())
+            message = f"{file}:{line}:{column}: brackets stand more than {MAX_NESTING} deep"
+            raise MaiaError("MAIA0101", message, excerpt=_excerpt(text, line, column))
 
 
 @lru_cache(maxsize=1)
 def _grammar() -> Lark:
     grammar = Path(__file__).with_name("maia.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="lalr", lexer="contextual", transformer=_Tree(), start=["start", "type"])
+    return Lark(grammar, parser="lalr", lexer="contextual", transformer=Syntax(), start=["start", "type"])
 
 
 def _excerpt(text: str, line: int, column: int) -> str:
     lines = text.splitlines() or [""]
     line = min(max(line, 1), len(lines))
-    return f"{line:>5} {lines[line - 1]}\n{'':>5} {' ' * (column - 1)}^"
+    start = max(0, column - 1 - WINDOW)
+    shown = lines[line - 1][start : start + 2 * WINDOW]
+    return f"{line:>5} {shown}\n{'':>5} {' ' * (column - 1 - start)}^"
 
 
 def _located(text: str, file: str, fault: Fault) -> MaiaError:
@@ -97,208 +107,23 @@ def _show_terminal(name: str) -> str:
     return name.lower()
 
 
-def _global_name(token: Token) -> str:
-    return json.loads(token[1:]) if token[1] == '"' else str(token[1:])
-
-
-def _as_dim(value: Any) -> Any:
-    return sym(str(value)) if isinstance(value, Token) else value
-
-
-def _binary(fn: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    @v_args(inline=True)
-    def rule(_self: Any, a: Any, b: Any) -> Any:
-        return fn(_as_dim(a), _as_dim(b))
-
-    return rule
-
-
-class _Tree(Transformer[Token, Any]):
-    """Turns syntax into plain tuples and types while it is read; bare names stay tokens until their place is known."""
-
-    def start(self, kids: list[Any]) -> Any:
-        name, *rest = kids
-        attrs = rest.pop(0) if rest and rest[0][0] == "attrs" else ("attrs", [])
-        return name, attrs[1], rest
-
-    def mesh(self, kids: list[Any]) -> Any:
-        return "mesh", kids
-
-    def axis(self, kids: list[Any]) -> Any:
-        return kids[0], None if kids[1] is None else int(kids[1])
-
-    def sym(self, kids: list[Any]) -> Any:
-        name, low, high, step = kids
-        return "sym", name, low, high, 1 if step is None else int(step)
-
-    def low(self, kids: list[Any]) -> int:
-        return int(kids[0])
-
-    def negative_low(self, kids: list[Any]) -> int:
-        return -int(kids[0])
-
-    def unbounded(self, _: list[Any]) -> None:
-        return None
-
-    def global_(self, kids: list[Any]) -> Any:
-        kind, name, type, *attrs = kids
-        return str(kind), name, type, attrs[0][1] if attrs else []
-
-    def func(self, kids: list[Any]) -> Any:
-        name, params, types, *rest = kids
-        return "func", name, params or [], types, rest
-
-    def params(self, kids: list[Any]) -> Any:
-        return kids
-
-    def param(self, kids: list[Any]) -> Any:
-        return tuple(kids)
-
-    def stage(self, kids: list[Any]) -> Any:
-        return "stage", (str(kids[0]), int(kids[1]))
-
-    def op(self, kids: list[Any]) -> Any:
-        results, name, operands, *rest = kids
-        return "op", results or [], name, operands or [], [r for r in rest if r is not None]
-
-    def results(self, kids: list[Any]) -> Any:
-        return kids
-
-    operands = results
-
-    @v_args(inline=True)
-    def value(self, token: Token) -> Token:
-        return token
-
-    symbol = value
-
-    def absent(self, _: list[Any]) -> None:
-        return None
-
-    def region(self, kids: list[Any]) -> Any:
-        return "region", kids[0] or [], kids[1:]
-
-    def loc(self, kids: list[Any]) -> Any:
-        name = json.loads(kids[0])
-        return "loc", Location(name, json.loads(kids[1]), int(kids[2])) if len(kids) > 1 else Location(name)
-
-    def types(self, kids: list[Any]) -> Any:
-        return "types", kids
-
-    def type_list(self, kids: list[Any]) -> Any:
-        return "types", [k for k in kids if k is not None]
-
-    def tensor_type(self, kids: list[Any]) -> Type:
-        dtype, *dims, owed = kids
-        dims = [d for d in dims if d is not None]
-        split = tuple(axes for _, axes in dims)
-        return TensorType(dtype, tuple(d for d, _ in dims), split, owed or ())
-
-    def seq_type(self, kids: list[Any]) -> Type:
-        return SequenceType(kids[0])
-
-    def opt_type(self, kids: list[Any]) -> Type:
-        return OptionalType(kids[0])
-
-    def dim_type(self, kids: list[Any]) -> Type:
-        return DimType(_as_dim(kids[0]))
-
-    def dtype(self, kids: list[Any]) -> DType | Quantized:
-        name, *args = [k for k in kids if k is not None]
-        if not args:
-            return _dtype(name)
-        if name not in GRANULARITIES:
-            raise Fault(name, "MAIA0101", f"{name} is no granularity; expected one of {', '.join(GRANULARITIES)}")
-        storage, *rest = args
-        at = tuple(int(a) for a in rest if a.type == "INT")
-        if len(at) != GRANULARITIES[str(name)]:
-            raise Fault(name, "MAIA0101", f"{name}<> takes {GRANULARITIES[str(name)]} integers, but has {len(at)}")
-        names = [a for a in rest if a.type == "NAME"]
-        scale = DType.E8M0 if name == "mx" else DType.F32
-        for n in names:
-            scale = scale if n == "asym" else _dtype(n)
-        return Quantized(_dtype(storage), str(name), at, scale, "asym" in names)
-
-    def dim(self, kids: list[Any]) -> Any:
-        return _as_dim(kids[0]), kids[1] or ()
-
-    def owed(self, kids: list[Any]) -> Any:
-        return kids[0]
-
-    def axes(self, kids: list[Any]) -> Any:
-        return tuple(map(str, kids))
-
-    add = _binary(lambda a, b: a + b)
-    sub = _binary(lambda a, b: a - b)
-    mul = _binary(lambda a, b: a * b)
-    floordiv = _binary(floordiv)
-    mod = _binary(mod)
-
-    def integer(self, kids: list[Any]) -> int:
-        return int(kids[0])
-
-    def neg(self, kids: list[Any]) -> Any:
-        if isinstance(kids[0], Token) and kids[0] in ("inf", "nan"):
-            return -float(kids[0])
-        return -_as_dim(kids[0])
-
-    def name(self, kids: list[Any]) -> Token:
-        return kids[0]
-
-    def minmax(self, kids: list[Any]) -> Any:
-        fn, a, b = kids
-        if fn not in ("min", "max"):
-            raise Fault(fn, "MAIA0101", f"{fn} is not a function of dims; expected min or max")
-        return (minimum if fn == "min" else maximum)(_as_dim(a), _as_dim(b))
-
-    def attrs(self, kids: list[Any]) -> Any:
-        return "attrs", [k for k in kids if k is not None]
-
-    def attr(self, kids: list[Any]) -> Any:
-        return tuple(kids)
-
-    def expression(self, kids: list[Any]) -> Any:
-        return kids[0]
-
-    def float(self, kids: list[Any]) -> Any:
-        return float(kids[0])
-
-    def negative_float(self, kids: list[Any]) -> Any:
-        return -float(kids[0])
-
-    def string(self, kids: list[Any]) -> str:
-        return json.loads(kids[0])
-
-    def ref(self, kids: list[Any]) -> Ref:
-        return Ref(_global_name(kids[0]))
-
-    def list(self, kids: list[Any]) -> Any:
-        return tuple(k for k in kids if k is not None)
-
-
-def _dtype(token: Token) -> DType:
-    found = BY_NAME.get(str(token))
-    if found is None:
-        raise Fault(token, "MAIA0101", f"{str(token)!r} is not a dtype; expected one of {', '.join(BY_NAME)}")
-    return found
-
-
 class ModuleMaker:
     """Builds the graph from the tuples, resolving names in order."""
 
     def __init__(self) -> None:
         self.out = Module()
-        self.values: dict[str, Value] = {}
+        self.values: dict[str, Value] = {}  # what can be seen here
+        self.taken: set[str] = set()  # every name of the function
 
     def module(self, name: Token, attrs: list[Any], items: list[Any]) -> Module:
         """The whole module: declarations first, so that functions may stand in any order."""
-        self.out.name = _global_name(name)
+        self.out.name = unquote(name)
         for item in items:
             self.declare(item)
         self.out.attrs = self.attrs(attrs)
         functions = [(self.header(item), item) for item in items if item[0] == "func"]
         for function, (_, _, params, _, rest) in functions:
-            self.values = {}
+            self.values, self.taken = {}, set()
             for arg, (token, _) in zip(function.body.args, params, strict=True):
                 self.define(token, arg)
             self.ops(function.body, [r for r in rest if r[0] == "op"])
@@ -308,14 +133,18 @@ class ModuleMaker:
         """Meshes, symbols, weights, states."""
         match item:
             case ("mesh", axes):
-                self.out.mesh.update({str(a): n for a, n in axes})
+                for token, size in axes:
+                    self.unique(token, str(token), self.out.mesh, "mesh axis")
+                    self.out.mesh[str(token)] = size
             case ("sym", name, low, high, step):
                 self.unique(name, str(name), self.out.symbols, "symbol")
                 if str(name) in BY_NAME or str(name) in KEYWORDS:
                     raise Fault(name, "MAIA0104", f"{str(name)!r} is reserved; a symbol needs another name")
-                self.out.symbols[str(name)] = Symbol(str(name), low or 0, high, step)
+                if low is None:
+                    raise Fault(name, "MAIA0101", f"the symbol {name} needs a number as its lower bound")
+                self.out.symbols[str(name)] = Symbol(str(name), low, high, step)
             case ("weight" | "state" as kind, token, type, attrs):
-                name = _global_name(token)
+                name = unquote(token)
                 self.unique(token, name, self.out.weights.keys() | self.out.states.keys(), "global")
                 add = self.out.add_weight if kind == "weight" else self.out.add_state
                 add(name, type).attrs.update(self.attrs(attrs))
@@ -325,7 +154,7 @@ class ModuleMaker:
     def header(self, item: Any) -> Function:
         """A function without its body."""
         _, token, params, (_, results), rest = item
-        name = _global_name(token)
+        name = unquote(token)
         self.unique(token, name, self.out.functions, "function")
         facts = {k: v for k, *v in rest if k in ("stage", "attrs", "loc")}
         function = Function(
@@ -338,7 +167,7 @@ class ModuleMaker:
         )
         return self.out.add_function(function)
 
-    def unique(self, token: Token, name: str, taken: Any, kind: str) -> None:
+    def unique(self, token: Token, name: str, taken: Container[str], kind: str) -> None:
         """Fault where a name is defined twice."""
         if name in taken:
             raise Fault(token, "MAIA0104", f"the {kind} {name} is defined twice")
@@ -346,7 +175,8 @@ class ModuleMaker:
     def define(self, token: Token, value: Value) -> None:
         """Bind a value's name."""
         name = str(token[1:])
-        self.unique(token, name, self.values, "value")
+        self.unique(token, name, self.taken, "value")
+        self.taken.add(name)
         self.values[name] = value
         value.name = "" if name.isdigit() else name
 
@@ -360,21 +190,28 @@ class ModuleMaker:
             values = [None if t is None else self.lookup(t) for t in operands]
             op = Op(str(name), values, self.attrs(facts.get("attrs", [])), types, (), facts.get("loc"))
             for _, params, body in (r for r in rest if r[0] == "region"):
-                region = Block([t for _, t in params])
-                for arg, (token, _) in zip(region.args, params, strict=True):
-                    self.define(token, arg)
-                self.ops(region, body)
-                op.add_region(region)
+                op.add_region(self.region(params, body))
             for token, result in zip(results, op.results, strict=True):
                 self.define(token, result)
             block.append(op)
+
+    def region(self, params: Sequence[Any], body: Sequence[Any]) -> Block:
+        """A region; what it defines is not visible after it, though its names stay taken."""
+        outer = self.values
+        self.values = dict(outer)
+        block = Block([t for _, t in params])
+        for arg, (token, _) in zip(block.args, params, strict=True):
+            self.define(token, arg)
+        self.ops(block, body)
+        self.values = outer
+        return block
 
     def lookup(self, token: Token) -> Value:
         """The value that an operand names."""
         if token.type == "VALUE":
             found = self.values.get(str(token[1:]))
         else:
-            name = _global_name(token)
+            name = unquote(token)
             found = self.out.weights.get(name) or self.out.states.get(name)
         if found is None:
             raise Fault(token, "MAIA0103", f"{token} is not defined before this use")
@@ -396,5 +233,3 @@ class ModuleMaker:
         if text in KEYWORDS:
             return KEYWORDS[text]
         return sym(text) if text in self.out.symbols else text
-
-

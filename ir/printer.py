@@ -12,8 +12,8 @@ from .errors import Location
 from .graph import Attr, Block, Function, Module, Op, Ref, State, Value, Weight
 from .types import Type
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z_0-9]*$")
-_GLOBAL = re.compile(r"[A-Za-z_][A-Za-z_0-9.]*$")
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+_GLOBAL = re.compile(r"[A-Za-z_][A-Za-z_0-9.]*")
 _NOT_IN_VALUE = re.compile(r"[^A-Za-z0-9_.]+")
 KEYWORDS: dict[str, Attr] = {"true": True, "false": False, "none": None, "inf": float("inf"), "nan": float("nan")}
 
@@ -44,7 +44,7 @@ def print_function(function: Function, module: Module) -> str:
 
 def global_text(name: str) -> str:
     """``@name``, quoted where it is not a plain dotted name."""
-    return f"@{name}" if _GLOBAL.match(name) else "@" + json.dumps(name)
+    return f"@{name}" if _GLOBAL.fullmatch(name) else "@" + json.dumps(name)
 
 
 class Printer:
@@ -53,7 +53,7 @@ class Printer:
     def __init__(self, module: Module) -> None:
         self.module = module
         self.names: dict[Value, str] = {}
-        self.taken: set[str] = set()
+        self.taken: dict[str, int] = {}  # name -> the number that its next namesake tries first
         self.counter = 0
         self.symbols: Mapping[str, Symbol] = module.symbols
 
@@ -87,7 +87,7 @@ class Printer:
 
     def name_all(self, function: Function) -> None:
         """Give every value of a function its name, in order of definition."""
-        self.names, self.taken, self.counter = {}, set(), 0
+        self.names, self.taken, self.counter = {}, {}, 0
         self.name_block(function.body)
 
     def name_block(self, block: Block) -> None:
@@ -104,24 +104,22 @@ class Printer:
         """Choose a name: the hint made unique, or the next number."""
         hint = _NOT_IN_VALUE.sub("_", value.name).strip("_")
         if not hint or hint.isdigit():
-            name, self.counter = str(self.counter), self.counter + 1
-        else:
-            name, n = hint, 0
-            while name in self.taken:
-                n += 1
-                name = f"{hint}_{n}"
-        self.taken.add(name)
+            hint, self.counter = str(self.counter), self.counter + 1
+        name, n = hint, self.taken.get(hint, 0)
+        while name in self.taken:
+            n += 1
+            name = f"{hint}_{n}"
+        self.taken[hint] = n
+        self.taken.setdefault(name, 0)
         self.names[value] = name
 
     def block_lines(self, block: Block, indent: str) -> list[str]:
         """The ops of a block."""
         return [line for op in block for line in self.op_lines(op, indent)]
 
-    def op_lines(self, op: Op, indent: str) -> list[str]:
-        """An op and its regions."""
-        text = indent
-        if op.results:
-            text += ", ".join(self.value_text(r) for r in op.results) + " = "
+    def op_head(self, op: Op) -> str:
+        """An op without its regions."""
+        text = ", ".join(self.value_text(r) for r in op.results) + " = " if op.results else ""
         text += op.name
         if op.operands:
             text += " " + ", ".join(self.value_text(v) for v in op.operands)
@@ -130,7 +128,11 @@ class Printer:
             text += f" : {types_text([r.type for r in op.results])}"
         elif not op.operands and not op.attrs:
             text += " {}"  # keeps the next line's %name from reading as an operand
-        lines = [text + loc_text(op.loc)]
+        return text + loc_text(op.loc)
+
+    def op_lines(self, op: Op, indent: str) -> list[str]:
+        """An op and its regions."""
+        lines = [indent + self.op_head(op)]
         for region in op.regions:
             lines[-1] += f" ({self.params_text(region)}) {{"
             lines += [*self.block_lines(region, indent + "  "), indent + "}"]
@@ -142,11 +144,11 @@ class Printer:
             return "_"
         if isinstance(value, Weight):
             return global_text(value.name)
-        return "%" + self.names.get(value, "<defined elsewhere>")
+        return "%" + self.names.get(value, "defined_elsewhere")
 
     def params_text(self, block: Block) -> str:
         """``%x: T, %y: U``"""
-        return ", ".join(f"%{self.names[a]}: {a.type}" for a in block.args)
+        return ", ".join(f"{self.value_text(a)}: {a.type}" for a in block.args)
 
     def attrs_text(self, attrs: Mapping[str, Attr]) -> str:
         """`` {a = 1, b = [x, y]}``, or nothing."""
@@ -164,12 +166,14 @@ class Printer:
             case tuple():
                 return "[" + ", ".join(self.attr_text(v) for v in value) + "]"
             case str():
-                bare = _PLAIN.match(value) and value not in BY_NAME and value not in KEYWORDS
+                bare = _PLAIN.fullmatch(value) and value not in BY_NAME and value not in KEYWORDS
                 return value if bare and value not in self.symbols else json.dumps(value)
             case Ref():
                 return global_text(value.name)
             case float() | int() | Dim() | DType():
                 return str(value)
+            case _:  # no attribute's kind; the verifier refuses it, and its message shows this line
+                return json.dumps(repr(value))
 
 
 def types_text(types: Sequence[Type] | Iterable[Type]) -> str:

@@ -6,14 +6,19 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
-from .dims import DimLike
+from .dims import Dim, DimLike, sym, symbols_of
 from .dtypes import BY_NAME, DType
 from .errors import TypeFault
 from .types import Axes, Quantized, TensorType, Type
 
+# By operand term: one type, the list of a variadic term, or None where an optional operand is absent.
+Terms: TypeAlias = "list[Type | list[Type] | None]"
+
 _TERM = re.compile(r"(\w+)(?::(\w+))?(?:\[([^\]]*)\])?([?*]?)$")
 
+# What an operand may be. ``value`` is anything that a value can be, quantized types, sequences and optionals included.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "any": ("float", "int", "uint", "bool", "complex", "string"),
     "num": ("float", "int", "uint", "complex"),
@@ -24,6 +29,42 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "intb": ("int", "uint", "bool"),
     "complex": ("complex",),
 }
+
+
+def unknown(index: int | str = 0) -> Dim:
+    """A result dim that only the run tells; the builder puts a fresh symbol in its place."""
+    return sym(f"?{index}")
+
+
+def mentions_unknown(dim: DimLike) -> bool:
+    """Whether a dim is, or is computed from, an ``unknown`` placeholder."""
+    return isinstance(dim, Dim) and any(name.startswith("?") for name in symbols_of(dim))
+
+
+def same_dim(a: DimLike, b: DimLike) -> DimLike | None:
+    """The size of two dims that must be equal; None where they cannot be. A number is preferred to a symbol.
+
+    Symbols whose relation is not known may be equal at run time, so they pass; the kernels check them.
+    """
+    if a == b:
+        return a
+    gap = a - b
+    if isinstance(gap, int):
+        return None
+    return b if isinstance(b, int) else a
+
+
+def broadcast_dim(a: DimLike, b: DimLike, name: str = "0") -> DimLike | None:
+    """The size of two dims after NumPy's broadcast; None where they cannot be. Unknown for two unrelated symbols."""
+    if a == b or b == 1:
+        return a
+    if a == 1:
+        return b
+    if isinstance(a - b, int):
+        return None
+    if isinstance(a, Dim) and isinstance(b, Dim):
+        return unknown(name)
+    return b if isinstance(b, int) else a
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +96,13 @@ class Term:
 
     def takes(self, dtype: DType | Quantized) -> bool:
         """Whether the operand's dtype family admits this dtype."""
-        element = dtype.storage if isinstance(dtype, Quantized) else dtype
+        if self.family == "value":
+            return True
+        if isinstance(dtype, Quantized) or self.family == "quantized":
+            return isinstance(dtype, Quantized) and self.family == "quantized"
         if self.family in BY_NAME:
-            return element is BY_NAME[self.family]
-        if self.family == "bool":
-            return element is DType.BOOL
-        return isinstance(dtype, Quantized) or element.family in FAMILIES[self.family]
+            return dtype is BY_NAME[self.family]
+        return dtype.family in FAMILIES[self.family]
 
 
 @dataclass(frozen=True)
@@ -76,24 +118,26 @@ class Signature:
         """Whether every term has letters, so that types and splits follow from them."""
         return all(t.letters is not None for t in (*self.operands, *self.results))
 
-    def group(self, operands: Sequence[Type | None]) -> list[Type | list[Type] | None]:
+    def group(self, operands: Sequence[Type | None]) -> Terms:
         """Line operand types up with the terms; a variadic term takes all that the others leave."""
         many = next((i for i, t in enumerate(self.operands) if t.variadic), None)
-        given = list(operands)
-        if many is None:
-            if len(given) > len(self.operands):
-                raise TypeFault(f"takes at most {len(self.operands)} operands, but {len(given)} are given")
-            terms: list[Type | list[Type] | None] = [*given, *[None] * (len(self.operands) - len(given))]
-        else:
-            tail = len(self.operands) - many - 1
-            end = len(given) - tail
-            terms = [*given[:many], [t for t in given[many:end] if t is not None], *given[end:]]
+        least = len(self.operands) - (many is not None)
+        given = [*operands, *[None] * (least - len(operands))]
+        terms: Terms = list(given)
+        if many is not None:
+            end = many + len(given) - least
+            spread = given[many:end]
+            if None in spread:
+                raise TypeFault(f"operand {spread.index(None)} of {self.operands[many].name} is missing")
+            terms[many:end] = [[t for t in spread if t is not None]]
+        elif len(given) > least:
+            raise TypeFault(f"takes at most {least} operands, but {len(given)} are given")
         for term, type in zip(self.operands, terms, strict=True):
             if type is None and not term.optional:
                 raise TypeFault(f"operand {term.name} is missing; signature: {self.text}")
         return terms
 
-    def named(self, terms: Sequence[Type | list[Type] | None]) -> list[tuple[str, TensorType]]:
+    def named(self, terms: Terms) -> list[tuple[str, TensorType]]:
         """Operand name and type, for tensors that are given."""
         out: list[tuple[str, TensorType]] = []
         for term, types in zip(self.operands, terms, strict=True):
@@ -102,76 +146,71 @@ class Signature:
                     out.append((term.name, type))
         return out
 
-    def bind(self, terms: Sequence[Type | list[Type] | None]) -> dict[str, DimLike]:
+    def check(self, terms: Terms, quantized: str) -> None:
+        """TypeFault where an operand's dtype does not fit; the operand named ``quantized`` may be quantized."""
+        for term, types in zip(self.operands, terms, strict=True):
+            for type in types if isinstance(types, list) else [types]:
+                if type is None or term.family == "value":
+                    continue
+                if not isinstance(type, TensorType):
+                    raise TypeFault(f"{term.name} is {type}; expected a tensor")
+                if isinstance(type.dtype, Quantized) and term.name == quantized:
+                    continue
+                if not term.takes(type.dtype):
+                    raise TypeFault(f"{term.name} is {type}; expected dtype {term.family}")
+
+    def bind(self, terms: Terms) -> dict[str, DimLike]:
         """The size of each letter; TypeFault where two operands disagree."""
         bound: dict[str, DimLike] = {}
         for term, type in self._tensors(terms):
-            if not term.takes(type.dtype):
-                raise TypeFault(f"{term.name} is {type}; expected dtype {term.family}")
-            if term.letters is None:
-                continue
             spread = term.spread(type.rank)
             if spread is None:
-                raise TypeFault(f"{term.name} is {type}; expected dims [{' '.join(term.letters)}]")
+                raise TypeFault(f"{term.name} is {type}; expected dims [{' '.join(term.letters or ())}]")
             for letter, at in spread:
-                size = type.dims[at]
-                seen = bound.setdefault(letter, size)
-                if seen == size or (letter.isdigit() and size == int(letter)):
-                    continue
-                if letter[0] == "~" and (seen == 1 or size == 1):
-                    bound[letter] = size if seen == 1 else seen
-                    continue
-                raise TypeFault(f"{letter.strip('*~')} is {seen} elsewhere, but {size} in {term.name} = {type}")
+                seen, size = bound.get(letter, type.dims[at]), type.dims[at]
+                found = broadcast_dim(seen, size, letter) if letter[0] == "~" else same_dim(seen, size)
+                if found is None:
+                    raise TypeFault(f"{letter.strip('*~')} is {seen} elsewhere, but {size} in {term.name} = {type}")
+                bound[letter] = found
         return bound
 
-    def bind_split(
-        self, terms: Sequence[Type | list[Type] | None], whole: frozenset[str], op: str
-    ) -> dict[str, Axes]:
+    def bind_split(self, terms: Terms, whole: frozenset[str]) -> dict[str, Axes]:
         """The mesh axes that split each letter; TypeFault where operands disagree or a whole letter is split."""
         bound: dict[str, Axes] = {}
         for term, type in self._tensors(terms):
-            if term.letters is None:
-                continue
             for letter, at in term.spread(type.rank) or ():
                 axes = type.split[at]
-                if letter[0] == "~" and type.dims[at] == 1:
+                if letter[0] == "~" and type.dims[at] == 1 and not axes:
                     continue
                 if axes and (letter in whole or letter.rstrip("0123456789") in whole):
                     raise TypeFault(
-                        f"{op}: dim {letter} of {term.name} must be whole, but {'.'.join(axes)} splits it", "MAIA0108"
+                        f"dim {letter} of {term.name} must be whole, but {'.'.join(axes)} splits it", "MAIA0108"
                     )
                 seen = bound.setdefault(letter, axes)
                 if seen != axes:
                     one, two = ".".join(seen) or "nothing", ".".join(axes) or "nothing"
                     raise TypeFault(
-                        f"{op}: dim {letter} is split by {one} elsewhere and by {two} in {term.name} = {type}",
-                        "MAIA0108",
+                        f"dim {letter} is split by {one} elsewhere and by {two} in {term.name} = {type}", "MAIA0108"
                     )
         return bound
 
-    def dims_of(self, term: Term, bound: dict[str, DimLike]) -> tuple[DimLike, ...]:
-        """The dims of a result from the sizes of its letters."""
-        return tuple(bound[x] for x in self._letters_of(term, bound))
-
-    def split_of(self, term: Term, bound: dict[str, Axes]) -> tuple[Axes, ...]:
-        """The splits of a result from those of its letters."""
-        return tuple(bound.get(x, ()) for x in self._letters_of(term, bound))
-
-    def _letters_of(self, term: Term, bound: dict[str, DimLike] | dict[str, Axes]) -> Iterator[str]:
+    def letters_of(self, term: Term, bound: dict[str, DimLike]) -> list[str]:
+        """The letters of a result, one for each dim: groups numbered as ``bind`` numbered them."""
+        out: list[str] = []
         for letter in term.letters or ():
             if letter[0] in "*~":
                 group = [x for x in bound if x.startswith(letter) and x[len(letter) :].isdigit()]
-                yield from sorted(group, key=lambda x: int(x[len(letter) :]), reverse=letter[0] == "~")
+                out += sorted(group, key=lambda x: int(x[len(letter) :]), reverse=letter[0] == "~")
             else:
-                yield letter
+                out.append(letter)
+        return out
 
-    def _tensors(self, terms: Sequence[Type | list[Type] | None]) -> Iterator[tuple[Term, TensorType]]:
+    def _tensors(self, terms: Terms) -> Iterator[tuple[Term, TensorType]]:
+        """The operands that have letters, with their types."""
         for term, types in zip(self.operands, terms, strict=True):
             for type in types if isinstance(types, list) else [types]:
-                if isinstance(type, TensorType):
+                if isinstance(type, TensorType) and term.letters is not None:
                     yield term, type
-                elif type is not None and term.letters is not None:
-                    raise TypeFault(f"{term.name} is {type}; expected a tensor")
 
 
 def parse_signature(text: str) -> Signature:

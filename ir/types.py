@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from .dims import DimLike, product, substitute, symbols_of
 from .dtypes import DType
+from .errors import TypeFault
 
 Axes: TypeAlias = tuple[str, ...]
 
@@ -33,6 +34,16 @@ class Quantized:
     scale: DType = DType.F32
     zero_point: bool = False
 
+    def __post_init__(self) -> None:
+        if self.per not in GRANULARITIES:
+            raise TypeFault(f"{self.per} is no granularity; expected one of {', '.join(GRANULARITIES)}", "MAIA0107")
+        if len(self.at) != GRANULARITIES[self.per]:
+            raise TypeFault(f"{self.per} takes {GRANULARITIES[self.per]} integers, but has {len(self.at)}", "MAIA0107")
+        if any(n < (0 if self.per == "channel" else 1) for n in self.at):
+            raise TypeFault(f"{self.per} cannot lie at {', '.join(map(str, self.at))}", "MAIA0107")
+        if not (self.storage.is_float or self.storage.is_integer) or not self.scale.is_float:
+            raise TypeFault(f"codes of {self.storage} with scales of {self.scale} stand for no numbers", "MAIA0107")
+
     def __str__(self) -> str:
         parts = [str(self.storage), *map(str, self.at)]
         if self.scale is not (DType.E8M0 if self.per == "mx" else DType.F32):
@@ -40,6 +51,11 @@ class Quantized:
         if self.zero_point:
             parts.append("asym")
         return f"{self.per}<{', '.join(parts)}>"
+
+    @property
+    def min_rank(self) -> int:
+        """The least rank that a tensor of this element type has."""
+        return {"tensor": 0, "channel": self.at[0] + 1 if self.at else 0, "block": 2}.get(self.per, 1)
 
     def scale_shape(self, dims: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
         """The shape of the scales of a tensor with these dims; broadcastable dims are kept as 1."""
@@ -73,6 +89,8 @@ class TensorType:
         if len(self.split) != len(self.dims):
             assert not self.split, "split has one entry for each dim"
             object.__setattr__(self, "split", ((),) * len(self.dims))
+        if len(self.owed) > 1:  # sums commute, so their order says nothing
+            object.__setattr__(self, "owed", tuple(sorted(set(self.owed))))
 
     def __str__(self) -> str:
         dims = ", ".join(
@@ -96,6 +114,11 @@ class TensorType:
         return bool(self.owed) or any(self.split)
 
     @property
+    def axes(self) -> list[str]:
+        """All mesh axes that split a dim or are owed a sum; one that is named twice stands here twice."""
+        return [*(a for axes in self.split for a in axes), *self.owed]
+
+    @property
     def is_static(self) -> bool:
         """Whether every dim is a number."""
         return all(isinstance(d, int) for d in self.dims)
@@ -114,7 +137,7 @@ class TensorType:
 
     def with_split(self, split: Iterable[Axes], owed: Iterable[str] = ()) -> TensorType:
         """The same dims, sharded otherwise."""
-        return TensorType(self.dtype, self.dims, tuple(split), tuple(sorted(owed)))
+        return TensorType(self.dtype, self.dims, tuple(split), tuple(owed))
 
     def local(self, mesh: Mapping[str, int]) -> tuple[DimLike, ...]:
         """The dims that one rank of a mesh holds; the caller has checked that they divide."""
@@ -179,6 +202,14 @@ def substitute_type(type: Type, env: Mapping[str, DimLike]) -> Type:
             return OptionalType(substitute_type(type.element, env))
         case DimType():
             return DimType(substitute(type.value, env))
+
+
+def inner_types(type: Type) -> Iterator[TensorType]:
+    """The tensor types in a type: itself, or what its sequences and optionals hold."""
+    while isinstance(type, (SequenceType, OptionalType)):
+        type = type.element
+    if isinstance(type, TensorType):
+        yield type
 
 
 def type_symbols(type: Type) -> frozenset[str]:

@@ -25,3 +25,20 @@ from tests import _torchvision_shim  # noqa: E402  (imports torch, which reads t
 
 # transformers and ultralytics import torchvision by themselves, so this cannot wait for a test to ask.
 _torchvision_shim.declare_operators()
+
+from maiac.ir import parse, print_module, verifier  # noqa: E402
+from maiac.ir.graph import Module  # noqa: E402
+
+_seen: set[int] = set()
+
+
+def _round_trip(module: Module) -> None:
+    """Every module that a test verifies, and so every module that a pass makes, survives print and parse."""
+    text = print_module(module)
+    if hash(text) not in _seen:
+        _seen.add(hash(text))
+        again = print_module(parse(text))
+        assert again == text, f"@{module.name} does not survive its text:\n{text}\n---\n{again}"
+
+
+verifier.also_check.append(_round_trip)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 
 from ..dims import DimLike, product
 from ..errors import TypeFault
 from ..opdef import op
 from ..types import TensorType, Type
-from .index import broadcast
-from .shape import keep_split
+from .rules import broadcast, keep_split
+from .sampling import Sample, Sampler
 
 
 @op("q:float, k:float, v:float, mask? -> y")
-def attention(
-    q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False, scale: float | None = None
-) -> Any:
+def attention(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False, scale: float | None = None) -> Any:
     """softmax(q k^T * scale + mask) v over the last two dims (Vaswani et al. 2017).
 
     q[*b h t d], k[*b g s d], v[*b g s e]; h is a multiple of g (grouped queries). mask: bool (true takes part) or
@@ -55,12 +55,27 @@ def _(
 
 @attention.shard
 def _(
-    results: list[Type], q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None, **_: Any
+    results: list[Type],
+    q: TensorType,
+    k: TensorType,
+    v: TensorType,
+    mask: TensorType | None = None,
+    *,
+    causal: bool = False,
+    **_: Any,
 ) -> Type:
+    if causal and q.split[-2]:
+        raise TypeFault(f"attention: causal positions must be whole, but q is {q}", "MAIA0108")
     if any(t.owed for t in (q, k, v)) or any(any(t.split[-2:]) for t in (k, v)) or q.split[-1]:
         raise TypeFault(f"attention: keys and head dims must be whole, but q is {q}, k is {k}, v is {v}", "MAIA0108")
     if not q.split[:-2] == k.split[:-2] == v.split[:-2]:
-        raise TypeFault(f"attention: heads are split differently in q {q}, k {k} and v {v}", "MAIA0108")
+        # A single key head, whole on every rank, serves any part of the query heads.
+        shared = q.rank > 3 and k.dims[-3] == v.dims[-3] == 1
+        same = q.split[:-3] == k.split[:-3] == v.split[:-3] and not (k.split[-3] or v.split[-3])
+        if not (shared and same):
+            raise TypeFault(f"attention: heads are split differently in q {q}, k {k} and v {v}", "MAIA0108")
+    if mask is not None and (mask.owed or any(mask.split[-1:])):
+        raise TypeFault(f"attention: the mask's keys must be whole, but it is {mask}", "MAIA0108")
     if mask is not None and any(
         mask.split[i] != q.split[i - mask.rank] for i in range(mask.rank - 1) if mask.dims[i] != 1
     ):
@@ -71,3 +86,15 @@ def _(
 @attention.flops
 def _(results: list[Type], q: TensorType, k: TensorType, v: TensorType, mask: Any = None, **_: Any) -> DimLike:
     return product(q.dims) * k.dims[-2] * 2 + product(q.dims[:-1]) * k.dims[-2] * v.dims[-1] * 2
+
+
+@attention.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    q, k, v = s.real(2, 4, 6, 8), s.real(2, 4, 6, 8), s.real(2, 4, 6, 4)
+    yield (q, k, v), {}
+    yield (q, k, v), {"causal": True, "scale": 0.5}
+    yield (q, k, v, s.bools(6, 6) | torch.eye(6, dtype=torch.bool)), {}
+    yield (q, k, v, s.real(2, 1, 6, 6)), {}
+    yield (q, s.real(2, 2, 10, 8), s.real(2, 2, 10, 8)), {}
+    yield (q, s.real(2, 1, 6, 8), s.real(2, 1, 6, 8)), {}
+    yield (s.real(4, 6, 8), s.real(4, 2, 8), s.real(4, 2, 8)), {}

@@ -11,13 +11,38 @@ from ..dtypes import DType
 from ..errors import TypeFault
 from ..graph import Block
 from ..opdef import op, unknown
-from ..types import TensorType, Type
+from ..printer import types_text
+from ..signature import same_dim
+from ..types import OptionalType, SequenceType, TensorType, Type
+from .rules import as_inferred
 
 Run = Callable[..., tuple[Any, ...]]
 
 
 def _yielded(region: Block) -> list[Type]:
-    return [v.type for v in region.terminator.operands if v is not None]
+    if region.last is None or region.last.name != "yield":
+        raise TypeFault("a region must end with yield")
+    return [v.type for v in region.last.operands if v is not None]
+
+
+def _check_takes(region: Block, given: Sequence[Type]) -> None:
+    """TypeFault where a region's parameters are not for values of these types; dims may differ where one is symbolic."""
+    takes = [a.type for a in region.args]
+    if len(takes) != len(given) or not all(map(_may_be, given, takes)):
+        raise TypeFault(f"the region takes {types_text(takes)}; expected {types_text(given)}")
+
+
+def _may_be(value: Type, parameter: Type) -> bool:
+    if not isinstance(value, TensorType) or not isinstance(parameter, TensorType):
+        return type(value) is type(parameter)
+    if value.rank != parameter.rank or value.dtype != parameter.dtype:
+        return False
+    return all(same_dim(a, b) is not None for a, b in zip(value.dims, parameter.dims, strict=True))
+
+
+def _check_condition(type: Type) -> None:
+    if not isinstance(type, TensorType) or type.dtype is not DType.BOOL:
+        raise TypeFault(f"the condition's region yields {type}; expected bool[]")
 
 
 def _common_type(a: Type, b: Type, index: int) -> Type:
@@ -27,10 +52,13 @@ def _common_type(a: Type, b: Type, index: int) -> Type:
     if isinstance(a, TensorType) and isinstance(b, TensorType) and a.dtype == b.dtype and a.rank == b.rank:
         dims = (x if x == y else unknown(100 * index + i) for i, (x, y) in enumerate(zip(a.dims, b.dims, strict=True)))
         return a.with_dims(dims)
+    for kind in (SequenceType, OptionalType):
+        if isinstance(a, kind) and isinstance(b, kind):
+            return kind(_common_type(a.element, b.element, index))
     raise TypeFault(f"the branches yield {a} and {b}")
 
 
-@op("c -> ys*", name="if", regions=2)
+@op("c:bool -> ys*", name="if", regions=2)
 def if_(c: Any, *, regions: Sequence[Run]) -> Any:
     """Run the first region where c is true, the second otherwise; the results are what it yields."""
     return regions[0]() if bool(c) else regions[1]()
@@ -46,7 +74,7 @@ def _(c: TensorType, *, regions: Sequence[Block]) -> list[Type]:
     return [_common_type(a, b, i) for i, (a, b) in enumerate(zip(then, other, strict=True))]
 
 
-@op("init* -> ys*", name="while", regions=2)
+@op("init:value* -> ys*", name="while", regions=2)
 def while_(*init: Any, regions: Sequence[Run]) -> Any:
     """While the first region yields true of the carried values, the second makes the next ones."""
     carried = init
@@ -57,13 +85,16 @@ def while_(*init: Any, regions: Sequence[Run]) -> Any:
 
 @while_.infer
 def _(*init: Type, regions: Sequence[Block]) -> list[Type]:
-    after = _yielded(regions[1])
-    if len(after) != len(init):
-        raise TypeFault(f"the body yields {len(after)} values for {len(init)} carried ones")
+    condition, after = _yielded(regions[0]), _yielded(regions[1])
+    if len(condition) != 1 or len(after) != len(init):
+        raise TypeFault(f"the regions yield {len(condition)} and {len(after)} values; expected 1 and {len(init)}")
+    _check_condition(condition[0])
+    for region in regions:
+        _check_takes(region, init)
     return [_common_type(a, b, i) for i, (a, b) in enumerate(zip(init, after, strict=True))]
 
 
-@op("trips?, c?, init* -> ys*", regions=1)
+@op("trips:int?, c:bool?, init:value* -> ys*", regions=1)
 def loop(trips: Any, c: Any, *init: Any, regions: Sequence[Run], scans: int = 0) -> Any:
     """Repeat the region (%i: i64[], %c: bool[], carried...) -> (c, carried..., scanned...) up to ``trips`` times while c.
 
@@ -81,9 +112,12 @@ def loop(trips: Any, c: Any, *init: Any, regions: Sequence[Run], scans: int = 0)
 
 @loop.infer
 def _(trips: Type | None, c: Type | None, *init: Type, regions: Sequence[Block], scans: int = 0) -> list[Type]:
-    after = _yielded(regions[0])[1:]
+    go, *after = _yielded(regions[0]) or [None]
     if len(after) != len(init) + scans:
         raise TypeFault(f"the body yields {len(after)} values for {len(init)} carried and {scans} scanned ones")
+    assert go is not None
+    _check_condition(go)
+    _check_takes(regions[0], [TensorType(DType.I64), TensorType(DType.BOOL), *init])
     carried = [_common_type(a, b, i) for i, (a, b) in enumerate(zip(init, after, strict=False))]
     rows: list[Type] = []
     for i, t in enumerate(after[len(init) :], len(init)):
@@ -93,7 +127,7 @@ def _(trips: Type | None, c: Type | None, *init: Type, regions: Sequence[Block],
     return [*carried, *rows]
 
 
-@op("xs* -> ys*", regions=1)
+@op("xs:value* -> ys*", regions=1)
 def fusion(*xs: Any, regions: Sequence[Run]) -> Any:
     """A region of primitive ops that a code generator turns into one kernel."""
     return regions[0](*xs)
@@ -103,8 +137,8 @@ def fusion(*xs: Any, regions: Sequence[Run]) -> Any:
 def _(*xs: Type, regions: Sequence[Block]) -> list[Type]:
     given, wanted = list(xs), [a.type for a in regions[0].args]
     if given != wanted:
-        raise TypeFault(f"the region takes {', '.join(map(str, wanted))}")
+        raise TypeFault(f"the region takes {types_text(wanted)}; expected {types_text(given)}")
     return _yielded(regions[0])
 
 
-fusion.shard(lambda results, *_, **__: results)
+fusion.shard(as_inferred)

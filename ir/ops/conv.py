@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from ..dims import DimLike, floordiv, product
 from ..errors import TypeFault
 from ..opdef import Quant, op
 from ..types import TensorType, Type
-from .shape import keep_split
+from .rules import keep_split
+from .sampling import Sample, Sampler
 from .values import QTensor, real
 
 
@@ -32,7 +34,9 @@ def pad_uneven(x: Any, padding: tuple[int, ...], spatial: int, value: float = 0.
     before, after = _uneven(padding, spatial)
     if before == after:
         return x, before
-    return F.pad(x, [p for b, a in reversed([*zip(before, after, strict=True)]) for p in (b, a)], value=value), (0,) * spatial
+    return F.pad(x, [p for b, a in reversed([*zip(before, after, strict=True)]) for p in (b, a)], value=value), (
+        0,
+    ) * spatial
 
 
 @op("x:float, w:float, bias? -> y", linear="x w", quant=Quant("w", along="k"))
@@ -83,15 +87,19 @@ def _(
 
 
 @conv.shard
-def _(results: list[Type], x: TensorType, w: TensorType, bias: TensorType | None = None, *, groups: int = 1, **_: Any) -> Type:
+def _(
+    results: list[Type], x: TensorType, w: TensorType, bias: TensorType | None = None, *, groups: int = 1, **_: Any
+) -> Type:
     if any(x.split[2:]) or any(w.split[2:]):
         raise TypeFault(f"conv: spatial dims must be whole, but x is {x} and w is {w}", "MAIA0108")
     if groups != 1 and (x.split[1] or w.split[0]):
         raise TypeFault("conv: a grouped convolution's channels must be whole", "MAIA0108")
     if x.split[1] != w.split[1]:
         raise TypeFault(f"conv: the summed channels are split differently in {x} and {w}", "MAIA0108")
+    if x.owed and w.owed:
+        raise TypeFault("conv: a product of two sums that are owed is not their sum", "MAIA0108")
     owed = {*x.split[1], *x.owed, *w.owed}
-    if bias is not None and (owed or bias.split[0] != w.split[0]):
+    if bias is not None and (owed or bias.owed or bias.split[0] != w.split[0]):
         raise TypeFault("conv: bias would be added once per rank, or is split otherwise than w", "MAIA0108")
     return keep_split(results[0], (x.split[0], w.split[0], *x.split[2:]), tuple(owed))
 
@@ -102,7 +110,17 @@ def _(results: list[Type], x: TensorType, w: TensorType, bias: TensorType | None
     return product(results[0].dims) * product(w.dims[1:]) * 2
 
 
-@op("x:float, w:float, bias? -> y", linear="x w")
+@conv.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for spatial in (1, 2, 3):
+        one, two = (1,) * spatial, (2,) * spatial
+        x, w, bias = s.real(2, 4, *(6,) * spatial), s.real(6, 4, *(3,) * spatial), s.real(6)
+        yield (x, w, bias), {"stride": one, "padding": one, "dilation": one}
+        yield (x, w), {"stride": two, "padding": (0, 1) * spatial, "dilation": two}
+        yield (x, s.real(4, 2, *(3,) * spatial)), {"stride": one, "padding": one, "dilation": one, "groups": 2}
+
+
+@op("x:float, w:float, bias? -> y", linear="x w", quant=Quant("w", along="c", channel=1))
 def conv_transpose(
     x: Any,
     w: Any,
@@ -142,7 +160,12 @@ def _(
         raise TypeFault(f"x is {x} and w is {w}; stride {list(stride)} asks for {spatial} spatial dims")
     before, after = _uneven(padding, spatial)  # type: ignore[arg-type]
     sizes = [
-        (x.dims[i + 2] - 1) * stride[i] - before[i] - after[i] + (w.dims[i + 2] - 1) * dilation[i] + output_padding[i] + 1
+        (x.dims[i + 2] - 1) * stride[i]
+        - before[i]
+        - after[i]
+        + (w.dims[i + 2] - 1) * dilation[i]
+        + output_padding[i]
+        + 1
         for i in range(spatial)
     ]
     return TensorType(x.dtype, (x.dims[0], w.dims[1] * groups, *sizes))
@@ -151,6 +174,20 @@ def _(
 @conv_transpose.flops
 def _(results: list[Type], x: TensorType, w: TensorType, bias: TensorType | None = None, **_: Any) -> DimLike:
     return product(x.dims) * product(w.dims[1:]) * 2
+
+
+@conv_transpose.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for spatial in (1, 2):
+        one, two = (1,) * spatial, (2,) * spatial
+        x, w, bias = s.real(2, 4, *(6,) * spatial), s.real(4, 6, *(3,) * spatial), s.real(6)
+        zero = (0,) * spatial
+        yield (x, w, bias), {"stride": one, "padding": one, "dilation": one, "output_padding": zero}
+        yield (x, w), {"stride": two, "padding": (0, 1) * spatial, "dilation": one, "output_padding": one}
+        yield (
+            (x, s.real(4, 3, *(3,) * spatial)),
+            {"stride": one, "padding": zero, "dilation": two, "output_padding": zero, "groups": 2},
+        )
 
 
 def pooled(
@@ -171,7 +208,12 @@ def pooled(
         reach = (kernel[i] - 1) * (dilation[i] if dilation else 1) + 1
         room = before[i] + size + after[i] - reach
         count = floordiv(room + (stride[i] - 1 if ceil_mode else 0), stride[i]) + 1
-        if ceil_mode and isinstance(count, int) and isinstance(size, int) and (count - 1) * stride[i] >= size + before[i]:
+        if (
+            ceil_mode
+            and isinstance(count, int)
+            and isinstance(size, int)
+            and (count - 1) * stride[i] >= size + before[i]
+        ):
             count -= 1
         dims.append(count)
     return TensorType(x.dtype, tuple(dims))
@@ -200,9 +242,7 @@ def max_pool(
 
 
 @max_pool.infer
-def _(
-    x: TensorType, *, kernel: Any, stride: Any, padding: Any, dilation: Any = None, ceil_mode: bool = False
-) -> Type:
+def _(x: TensorType, *, kernel: Any, stride: Any, padding: Any, dilation: Any = None, ceil_mode: bool = False) -> Type:
     return pooled(x, kernel, stride, padding, dilation, ceil_mode)
 
 
@@ -238,6 +278,19 @@ def _channelwise(results: list[Type], x: TensorType, *, kernel: tuple[int, ...],
 
 max_pool.shard(_channelwise)
 avg_pool.shard(_channelwise)
+
+
+def _windows(s: Sampler) -> Iterator[Sample]:
+    for spatial in (1, 2, 3):
+        two, three = (2,) * spatial, (3,) * spatial
+        x = s.real(2, 4, *(7,) * spatial)
+        for ceil_mode in (False, True):
+            yield (x,), {"kernel": three, "stride": two, "padding": (1,) * spatial, "ceil_mode": ceil_mode}
+            yield (x,), {"kernel": two, "stride": three, "padding": (0,) * spatial, "ceil_mode": ceil_mode}
+
+
+max_pool.samples(_windows)
+avg_pool.samples(_windows)
 
 
 def window_flops(results: list[Type], x: TensorType, *, kernel: tuple[int, ...], **_: Any) -> DimLike:

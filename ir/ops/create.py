@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,13 +12,14 @@ from ..dtypes import DType
 from ..errors import TypeFault
 from ..opdef import op, unknown
 from ..types import DimType, TensorType, Type
+from .sampling import Sample, Sampler
 from .values import to_torch
 
 Number = bool | int | float
 
 
 @op("-> y")
-def constant(*, value: bool | int | float | str | tuple[Any, ...], dtype: DType, shape: tuple[int, ...] = ()) -> Any:
+def constant(*, value: Number | tuple[Number, ...], dtype: DType, shape: tuple[int, ...] = ()) -> Any:
     """A small tensor written in the text: one number that fills it, or all its elements in row-major order."""
     if isinstance(value, tuple):
         return torch.tensor(value, dtype=to_torch(dtype)).reshape(shape)
@@ -34,6 +36,13 @@ def _(*, value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Type:
     return TensorType(dtype, shape)
 
 
+@constant.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (), {"value": 2.5, "dtype": DType.F32}
+    yield (), {"value": (1, 2, 3, 4), "dtype": DType.I64, "shape": (2, 2)}
+    yield (), {"value": True, "dtype": DType.BOOL, "shape": (4,)}
+
+
 @op("-> y", local={"shape": "y"})
 def full(*, value: bool | int | float, dtype: DType, shape: tuple[int, ...]) -> Any:
     """A tensor of one number, of any (symbolic) shape."""
@@ -45,10 +54,17 @@ def _(*, value: Number, dtype: DType, shape: tuple[DimLike, ...]) -> Type:
     return TensorType(dtype, shape)
 
 
+@full.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (), {"value": 0, "dtype": s.dtype, "shape": (4, 6)}
+    yield (), {"value": True, "dtype": DType.BOOL, "shape": ()}
+
+
 @op("-> y")
 def iota(*, start: int = 0, end: int, step: int = 1, dtype: DType = DType.I64) -> Any:
     """start, start + step, ... up to but not including end."""
-    return torch.arange(start, end, step, dtype=to_torch(dtype))
+    stop = start if (end - start) * step < 0 else end  # torch refuses what counts away from its end
+    return torch.arange(start, stop, step, dtype=to_torch(dtype))
 
 
 @iota.infer
@@ -57,6 +73,13 @@ def _(*, start: DimLike = 0, end: DimLike, step: DimLike = 1, dtype: DType = DTy
         count = ceildiv(end - start, step) if step > 0 else ceildiv(start - end, -step)
         return TensorType(dtype, (max(count, 0) if isinstance(count, int) else count,))
     return TensorType(dtype, (unknown(),))
+
+
+@iota.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for start, end, step in [(0, 6, 1), (2, 9, 3), (5, 0, -2), (3, 3, 1), (4, 1, 1)]:
+        yield (), {"start": start, "end": end, "step": step}
+    yield (), {"end": 4, "dtype": s.dtype}
 
 
 @op("-> y")
@@ -70,6 +93,11 @@ def _(*, value: DimLike) -> Type:
     return DimType(value)
 
 
+@dim.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (), {"value": 7}
+
+
 @op("-> y")
 def dim_tensor(*, value: int, dtype: DType = DType.I64) -> Any:
     """A dim as a tensor of rank 0."""
@@ -81,7 +109,13 @@ def _(*, value: DimLike, dtype: DType = DType.I64) -> Type:
     return TensorType(dtype, ())
 
 
-@op("x:int -> ", effect=True)
+@dim_tensor.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (), {"value": 7}
+    yield (), {"value": 7, "dtype": DType.I32}
+
+
+@op("x:int -> ", effect=True, binds="to")
 def bind(x: Any, *, to: tuple[int, ...]) -> Any:
     """Bind fresh symbols to the elements of an integer tensor of rank 0 or 1, so that later dims may use them.
 
@@ -108,7 +142,14 @@ def _random(name: str, make: Any, doc: str) -> None:
         return TensorType(dtype, shape)
 
     reference.__doc__ = doc
-    op("-> y", name=name, random=True, local={"shape": "y"})(reference).infer(rule)
+    definition = op("-> y", name=name, random=True, local={"shape": "y"})(reference)
+    definition.infer(rule)
+    definition.samples(_shapes)
+
+
+def _shapes(s: Sampler) -> Iterator[Sample]:
+    yield (), {"shape": (4, 6)}
+    yield (), {"shape": (), "dtype": DType.F64, "seed": 1}
 
 
 _random("random_uniform", torch.rand, "Uniform numbers in [0, 1); a seed makes them repeat.")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from ..dtypes import DType
+from ..errors import TypeFault
 from ..opdef import op
+from ..types import TensorType, Type
+from .rules import keep_split
+from .sampling import Sample, Sampler
 from .values import to_torch
+
+_nn = torch._C._nn  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]  (the functions behind F.silu and others, which take `out`)
 
 
 def _unary(name: str, fn: Callable[..., Any], doc: str, takes: str = "floatc", **facts: Any) -> None:
@@ -18,7 +24,8 @@ def _unary(name: str, fn: Callable[..., Any], doc: str, takes: str = "floatc", *
         return fn(x)
 
     reference.__doc__ = doc
-    op(f"x:{takes}[*b] -> y[*b]", name=name, dtype=facts.pop("dtype", "x"), into=fn, **facts)(reference)
+    facts.setdefault("into", fn)
+    op(f"x:{takes}[*b] -> y[*b]", name=name, dtype=facts.pop("dtype", "x"), **facts)(reference)
 
 
 def _binary(name: str, fn: Callable[..., Any], doc: str, takes: str = "num", **facts: Any) -> None:
@@ -65,18 +72,18 @@ _unary("floor", torch.floor, "Round down.", "real")
 _unary("ceil", torch.ceil, "Round up.", "real")
 _unary("round", torch.round, "Round to nearest, ties to even.", "real")
 _unary("trunc", torch.trunc, "Round towards zero.", "real")
-_unary("relu", torch.relu, "max(x, 0).", "real")
+_unary("relu", torch.relu, "max(x, 0).", "real", into=None)
 _unary("sigmoid", torch.sigmoid, "1 / (1 + exp(-x)).")
-_unary("silu", F.silu, "x * sigmoid(x).", "float")
-_unary("mish", F.mish, "x * tanh(softplus(x)).", "float")
-_unary("hardswish", F.hardswish, "x * clamp(x + 3, 0, 6) / 6.", "float")
-_unary("hardsigmoid", F.hardsigmoid, "clamp(x + 3, 0, 6) / 6.", "float")
-_unary("softsign", F.softsign, "x / (1 + |x|).", "float")
+_unary("silu", F.silu, "x * sigmoid(x).", "float", into=_nn.silu)
+_unary("mish", F.mish, "x * tanh(softplus(x)).", "float", into=_nn.mish)
+_unary("hardswish", F.hardswish, "x * clamp(x + 3, 0, 6) / 6.", "float", into=_nn.hardswish)
+_unary("hardsigmoid", F.hardsigmoid, "clamp(x + 3, 0, 6) / 6.", "float", into=_nn.hardsigmoid)
+_unary("softsign", F.softsign, "x / (1 + |x|).", "float", into=None)
 _unary("log_sigmoid", F.logsigmoid, "log(sigmoid(x)).", "float")
 _unary("logical_not", torch.logical_not, "True where x is 0.", "any", dtype="bool")
 _unary("bitwise_not", torch.bitwise_not, "Every bit inverted.", "intb")
-_unary("is_nan", torch.isnan, "True where x is NaN.", "any", dtype="bool")
-_unary("is_inf", torch.isinf, "True where x is infinite.", "any", dtype="bool")
+_unary("is_nan", torch.isnan, "True where x is NaN.", "any", dtype="bool", into=None)
+_unary("is_inf", torch.isinf, "True where x is infinite.", "any", dtype="bool", into=None)
 _unary("signbit", torch.signbit, "True where the sign is set.", "real", dtype="bool")
 
 _binary("add", torch.add, "x + y.", "any", additive="x y")
@@ -120,7 +127,7 @@ def trunc_div(x: Any, y: Any) -> Any:
     return torch.div(x, y, rounding_mode="trunc")
 
 
-@op("c:bool[~b], x[~b], y[~b] -> z[~b]", dtype="x")
+@op("c:bool[~b], x[~b], y[~b] -> z[~b]", dtype="x", same="x y")
 def where(c: Any, x: Any, y: Any) -> Any:
     """x where c is true, y elsewhere; both have one dtype."""
     return torch.where(c, x, y)
@@ -132,13 +139,44 @@ def cast(x: Any, *, to: DType) -> Any:
     return x.to(to_torch(to))
 
 
+@cast.shard
+def _(results: list[Type], x: TensorType, *, to: DType) -> Type:
+    if x.owed and not (to.is_float and x.element.is_float):
+        raise TypeFault(f"cast: the parts of a sum that is owed cannot be rounded to {to}: {x}", "MAIA0108")
+    return keep_split(results[0], x.split, x.owed)
+
+
+@cast.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for to in (DType.F32, DType.BF16, DType.F64, DType.I64, DType.U8, DType.BOOL, DType.C64):
+        yield (s.real(4, 6, low=0.0),), {"to": to}
+    yield (s.ints(4),), {"to": s.dtype}
+    yield (s.bools(4, 6),), {"to": s.dtype}
+
+
 @op("x:real[*b] -> y[*b]", dtype="x", into=torch.clamp)
 def clamp(x: Any, *, min: int | float | None = None, max: int | float | None = None) -> Any:
     """Limit x to [min, max]; an absent bound does not limit."""
     return torch.clamp(x, min, max)
 
 
-@op("x:float[*b] -> y[*b]", dtype="x", into=torch._C._nn.gelu)  # pyright: ignore[reportPrivateUsage]
+@clamp.infer
+def _(x: TensorType, *, min: int | float | None = None, max: int | float | None = None) -> Type:
+    if min is None and max is None:
+        raise TypeFault("clamp needs min or max", "MAIA0107")
+    if not x.element.is_float and (isinstance(min, float) or isinstance(max, float)):
+        raise TypeFault(f"x is {x}; its bounds must be integers", "MAIA0107")
+    return x.whole()
+
+
+@clamp.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for bounds in ({"min": -0.5}, {"max": 1}, {"min": -0.5, "max": 0.5}):
+        yield (s.real(4, 6),), bounds
+    yield (s.ints(4),), {"min": 1, "max": 3}
+
+
+@op("x:float[*b] -> y[*b]", dtype="x", into=_nn.gelu)
 def gelu(x: Any, *, approximate: str = "none") -> Any:
     """x * Phi(x) (Hendrycks and Gimpel 2016); approximate: none or tanh."""
     return F.gelu(x, approximate=approximate)

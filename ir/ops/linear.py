@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,12 +12,19 @@ from ..dims import DimLike, product
 from ..errors import TypeFault
 from ..opdef import Quant, op
 from ..types import TensorType, Type
-from .index import broadcast
-from .shape import keep_split
+from .rules import broadcast, keep_split
+from .sampling import Sample, Sampler
 from .values import QTensor, real
 
 
-@op("x:num[*b k], w:num[n k], bias[n]? -> y[*b n]", dtype="x", linear="x w", quant=Quant("w", along="k"))
+@op(
+    "x:num[*b k], w:num[n k], bias[n]? -> y[*b n]",
+    dtype="x",
+    same="x w bias",
+    linear="x w",
+    offset="bias",
+    quant=Quant("w", along="k"),
+)
 def linear(x: Any, w: Any, bias: Any = None) -> Any:
     """Project the last dim of x by a transposed weight. A per-channel quantized weight is scaled after the product."""
     if not isinstance(w, QTensor):
@@ -75,6 +83,20 @@ def _(results: list[Type], x: TensorType, y: TensorType) -> DimLike:
     return product(results[0].dims) * x.dims[-1] * 2
 
 
+@matmul.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for x, y in [
+        ((4, 6), (6, 2)),
+        ((2, 4, 6), (6, 8)),
+        ((2, 4, 6), (2, 6, 8)),
+        ((4, 1, 2, 6), (2, 6, 4)),
+        ((6,), (6, 4)),
+        ((4, 6), (6,)),
+        ((6,), (6,)),
+    ]:
+        yield (s.real(*x), s.real(*y)), {}
+
+
 @op("xs:num* -> y", linear="xs")
 def einsum(*xs: Any, equation: str) -> Any:
     """Einstein summation with lower- or upper-case index letters and no ellipsis: ``bik,bkj->bij``."""
@@ -96,3 +118,10 @@ def _(*xs: TensorType, equation: str) -> Type:
             elif size != 1 and seen != size and isinstance(seen, int) and isinstance(size, int):
                 raise TypeFault(f"{letter} is {seen} elsewhere, but {size} in {x}")
     return TensorType(xs[0].dtype, tuple(sizes[c] for c in right))
+
+
+@einsum.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(2, 4, 6), s.real(2, 6, 8)), {"equation": "bik,bkj->bij"}
+    yield (s.real(4, 6), s.real(6)), {"equation": "ij,j->"}
+    yield (s.real(4, 4),), {"equation": "ii->i"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from ..dims import DimLike
 from ..errors import TypeFault
 from ..opdef import OpDef, op
 from ..types import TensorType, Type
-from .shape import axis, keep_split
+from .rules import axis, keep_split
+from .sampling import Sample, Sampler
 
 
 @op("x:float[*b d], g[d]? -> y[*b d]", dtype="x", whole="d")
@@ -41,9 +43,18 @@ def _(x: TensorType, g: Any = None, b: Any = None, *, dims: int = 1, eps: float 
 
 @layer_norm.shard
 def _(results: list[Type], x: TensorType, g: Any = None, b: Any = None, *, dims: int = 1, eps: float = 1e-5) -> Type:
-    if x.owed or any(x.split[x.rank - dims :]):
+    if x.owed or any(x.split[x.rank - dims :]) or any(t is not None and t.is_sharded for t in (g, b)):
         raise TypeFault(f"layer_norm: the normalised dims must be whole, but x is {x}", "MAIA0108")
     return keep_split(results[0], x.split, ())
+
+
+@layer_norm.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for dims in (1, 2):
+        shape = (6, 4)[2 - dims :]
+        yield (s.real(2, 6, 4), s.real(*shape), s.real(*shape)), {"dims": dims}
+        yield (s.real(2, 6, 4),), {"dims": dims}
+    yield (s.real(2, 4), s.real(4)), {}
 
 
 @op("x:float[n c *s], g[c]?, b[c]? -> y[n c *s]", dtype="x", whole="c *s")
@@ -52,7 +63,14 @@ def group_norm(x: Any, g: Any = None, b: Any = None, *, groups: int, eps: float 
     return F.group_norm(x, groups, g, b, eps)
 
 
-@op("x:float[n c *s], mean[c], var[c], g[c]?, b[c]? -> y[n c *s]", dtype="x")
+@group_norm.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for spatial in ((), (4,), (2, 4)):
+        yield (s.real(4, 6, *spatial), s.real(6), s.real(6)), {"groups": 3}
+    yield (s.real(2, 4, 6),), {"groups": 2}
+
+
+@op("x:float[n c *s], mean:float[c], var:float[c], g:float[c]?, b:float[c]? -> y[n c *s]", dtype="x", domain=(0.1, 2.0))
 def batch_norm(x: Any, mean: Any, var: Any, g: Any = None, b: Any = None, *, eps: float = 1e-5) -> Any:
     """Normalise each channel by given mean and variance, then g and b (inference form)."""
     return F.batch_norm(x, mean, var, g, b, False, 0.0, eps)
@@ -76,6 +94,12 @@ def _whole_dim(definition: OpDef) -> None:
     definition.infer(infer)
     definition.shard(shard)
     definition.flops(flops)
+    definition.samples(_rows)
+
+
+def _rows(s: Sampler) -> Iterator[Sample]:
+    for dim in (0, 1, -1):
+        yield (s.real(4, 2, 6),), {"dim": dim}
 
 
 @op("x:float -> y", into=torch.softmax)

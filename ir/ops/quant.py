@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from ..dtypes import DType
 from ..errors import TypeFault
 from ..opdef import op
 from ..types import MX_BLOCK, Quantized, TensorType, Type
+from .sampling import Sample, Sampler
 from .values import QTensor, to_torch
 
 # Greatest magnitude of each storage dtype; integers are used symmetrically, so -128 stays free.
@@ -38,8 +40,10 @@ def absmax_scale(x: torch.Tensor, dtype: Quantized) -> torch.Tensor:
         assert isinstance(want, int)
         if want == have:
             continue
-        each = -(-have // want) if want == 1 else {-1: dtype.at[-1] if dtype.at else MX_BLOCK}.get(
-            dim - x.ndim, dtype.at[0] if dtype.at else 1
+        each = (
+            -(-have // want)
+            if want == 1
+            else {-1: dtype.at[-1] if dtype.at else MX_BLOCK}.get(dim - x.ndim, dtype.at[0] if dtype.at else 1)
         )
         short = each * want - have
         if short:
@@ -66,7 +70,13 @@ def encode(x: torch.Tensor, dtype: Quantized, scale: torch.Tensor) -> QTensor:
 
 @op("x:float, scale? -> y")
 def quantize(
-    x: Any, scale: Any = None, *, to: DType, per: str = "tensor", at: tuple[int, ...] = (), scale_dtype: DType = DType.F32
+    x: Any,
+    scale: Any = None,
+    *,
+    to: DType,
+    per: str = "tensor",
+    at: tuple[int, ...] = (),
+    scale_dtype: DType = DType.F32,
 ) -> Any:
     """x as codes of ``to`` with scales of granularity ``per``; scales from the greatest magnitude where not given."""
     dtype = scheme(to, per, at, scale_dtype)
@@ -75,7 +85,13 @@ def quantize(
 
 @quantize.infer
 def _(
-    x: TensorType, scale: Any = None, *, to: DType, per: str = "tensor", at: tuple[int, ...] = (), scale_dtype: DType = DType.F32
+    x: TensorType,
+    scale: Any = None,
+    *,
+    to: DType,
+    per: str = "tensor",
+    at: tuple[int, ...] = (),
+    scale_dtype: DType = DType.F32,
 ) -> Type:
     if to not in LARGEST:
         raise TypeFault(f"cannot quantize to {to}; expected one of {', '.join(map(str, LARGEST))}")
@@ -83,7 +99,9 @@ def _(
 
 
 @quantize.shard
-def _(results: list[Type], x: TensorType, scale: Any = None, *, per: str = "tensor", at: tuple[int, ...] = (), **_: Any) -> Type:
+def _(
+    results: list[Type], x: TensorType, scale: Any = None, *, per: str = "tensor", at: tuple[int, ...] = (), **_: Any
+) -> Type:
     dtype = results[0].dtype if isinstance(results[0], TensorType) else None
     assert isinstance(dtype, Quantized) and isinstance(results[0], TensorType)
     scales = dtype.scale_shape(x.dims)
@@ -92,7 +110,7 @@ def _(results: list[Type], x: TensorType, scale: Any = None, *, per: str = "tens
     return results[0].with_split(x.split)
 
 
-@op("x -> y[*b]", linear="x")
+@op("x:quantized -> y")
 def dequantize(x: Any, *, to: DType = DType.F32) -> Any:
     """The real numbers that codes and scales stand for."""
     return x.dequantize(to_torch(to))
@@ -125,3 +143,32 @@ def _(x: TensorType, *, to: DType, **_: Any) -> Type:
     if to not in LARGEST:
         raise TypeFault(f"cannot quantize to {to}; expected one of {', '.join(map(str, LARGEST))}")
     return x.whole()
+
+
+SCHEMES: tuple[dict[str, Any], ...] = (
+    {"to": DType.I8},
+    {"to": DType.I8, "per": "channel", "at": (0,)},
+    {"to": DType.F8E4M3FN, "per": "token"},
+    {"to": DType.I4, "per": "group", "at": (4,)},
+    {"to": DType.F8E5M2, "per": "block", "at": (2, 4)},
+    {"to": DType.F8E4M3FN, "per": "mx", "scale_dtype": DType.E8M0},
+)
+
+
+@quantize.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for attrs in SCHEMES:
+        yield (s.real(4, 64 if attrs.get("per") == "mx" else 8),), attrs
+
+
+@fake_quantize.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for attrs in SCHEMES:
+        yield (s.real(4, 64 if attrs.get("per") == "mx" else 8),), attrs
+
+
+@dequantize.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for attrs in SCHEMES:
+        x = s.real(4, 64 if attrs.get("per") == "mx" else 8)
+        yield (quantize.reference(x, **attrs),), {"to": s.dtype}

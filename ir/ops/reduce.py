@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from ..dtypes import DType
 from ..errors import TypeFault
 from ..opdef import OpDef, op, unknown
 from ..types import Axes, TensorType, Type
-from .shape import axis
+from .rules import axis, per_input
+from .sampling import Sample, Sampler
 
 Dims = tuple[int, ...] | None
 
@@ -21,11 +22,12 @@ def reduced(x: TensorType, dims: tuple[DimLike, ...] | None, keepdim: bool) -> t
     """The dims that stay after a reduction (None: all go), and the positions reduced."""
     if dims is None:
         over = list(range(x.rank))
-    elif all(isinstance(d, int) for d in dims):
-        over = [axis(x, d) for d in dims]
-    else:  # axes known only at run time: every dim is its own size or 1
-        rank = x.rank if keepdim else x.rank - len(dims)
-        return [unknown(i) for i in range(rank)], []
+    else:
+        over = [axis(x, d) for d in dims if isinstance(d, int)]
+    if dims is not None and len(over) < len(dims):  # known only at run time: every dim may be its own size or 1
+        if x.is_sharded:
+            raise TypeFault(f"x is {x}, and which dims are reduced is not known", "MAIA0108")
+        return [unknown(i) for i in range(x.rank if keepdim else x.rank - len(dims))], []
     if len(set(over)) < len(over):
         raise TypeFault(f"dims {list(dims or ())} name one dim twice")
     kept = [1 if i in over else d for i, d in enumerate(x.dims) if keepdim or i not in over]
@@ -38,7 +40,13 @@ def split_after(x: TensorType, over: list[int], keepdim: bool) -> list[Axes]:
 
 
 def _reduction(
-    name: str, fn: Callable[..., Any], doc: str, *, takes: str = "real", dtype: DType | None = None, sums: bool = False
+    name: str,
+    fn: Callable[..., Any],
+    doc: str,
+    *,
+    takes: str = "real",
+    dtype: DType | None = None,
+    linear: bool = False,
 ) -> OpDef:
     def reference(x: Any, *, dims: tuple[int, ...] | None = None, keepdim: bool = False) -> Any:
         return fn(x, tuple(range(x.ndim)) if dims is None else dims, keepdim)
@@ -51,17 +59,33 @@ def _reduction(
     ) -> Type:
         over = reduced(x, dims, keepdim)[1]
         gone = {a for i in over for a in x.split[i]}
-        if (gone or x.owed) and not sums:
+        # A mean divides by the size of the part that a rank holds, so only a sum may be owed over a reduced dim.
+        if (gone and name != "sum") or (x.owed and not linear):
             raise TypeFault(f"{name}: a reduced dim must be whole, but x is {x}", "MAIA0108")
         assert isinstance(results[0], TensorType)
         return results[0].with_split(split_after(x, over, keepdim), gone | set(x.owed))
 
     reference.__doc__ = doc
-    definition = op(f"x:{takes} -> y", name=name, linear="x" if sums else "")(reference)
+    definition = op(f"x:{takes} -> y", name=name, linear="x" if linear else "")(reference)
     definition.infer(infer)
     definition.shard(shard)
-    definition.flops(lambda results, x, **_: x.elements())
+    definition.flops(per_input)
+    definition.samples(_reductions(takes))
     return definition
+
+
+def _reductions(takes: str) -> Callable[[Sampler], Iterator[Sample]]:
+    def draw(s: Sampler) -> Iterator[Sample]:
+        for dims in ((0,), (-1,), (0, 2), None):
+            for keepdim in (False, True):
+                yield (s.real(4, 2, 6),), {"dims": dims, "keepdim": keepdim}
+        yield (s.real(4, 6),), {"dims": ()}
+        if takes not in ("float", "floatc"):
+            yield (s.ints(4, 6),), {"dims": (1,)}
+        if takes == "any":
+            yield (s.bools(4, 6),), {"dims": (0,)}
+
+    return draw
 
 
 def _each(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,21 +99,57 @@ def _each(fn: Callable[..., Any]) -> Callable[..., Any]:
     return reduce
 
 
+def _truth(fn: Callable[..., Any]) -> Callable[..., Any]:
+    each = _each(fn)
+
+    def reduce(x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+        return each(x.bool(), dims, keepdim)  # torch.any of uint8 is uint8
+
+    return reduce
+
+
 def _sum(x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
     return torch.sum(x, dims, keepdim, dtype=x.dtype) if dims else x.clone()
 
 
+def _prod(x: Any, dim: int, keepdim: bool) -> Any:
+    return torch.prod(x, dim, keepdim, dtype=x.dtype)
+
+
 def _unless_empty(fn: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda x, dims, keepdim: fn(x, dims, keepdim) if dims else x.clone()
+    """torch takes an empty list of dims for all of them; here it is none of them."""
+
+    def reduce(x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+        return fn(x, dims, keepdim) if dims else x.clone()
+
+    return reduce
 
 
-_reduction("sum", _sum, "The sum over dims (None: all), in the dtype of x.", takes="num", sums=True)
-_reduction("mean", _unless_empty(torch.mean), "The mean over dims.", takes="floatc", sums=True)
-_reduction("amax", _unless_empty(torch.amax), "The greatest element over dims.", takes="any")
-_reduction("amin", _unless_empty(torch.amin), "The least element over dims.", takes="any")
-_reduction("prod", _each(lambda x, d, k: torch.prod(x, d, k, dtype=x.dtype)), "The product over dims.", takes="num")
-_reduction("any", _each(torch.any), "Whether any element is not 0.", takes="any", dtype=DType.BOOL)
-_reduction("all", _each(torch.all), "Whether all elements are not 0.", takes="any", dtype=DType.BOOL)
+def _extreme(fn: Callable[..., Any], greatest: bool) -> Callable[..., Any]:
+    """amax or amin; over no elements it is the least or greatest value of the dtype, where torch refuses."""
+
+    def reduce(x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+        if x.numel() or not any(x.shape[d] == 0 for d in dims):
+            return fn(x, dims, keepdim) if dims else x.clone()
+        like = torch.sum(x, dims, keepdim)
+        if x.dtype == torch.bool:
+            worst: Any = greatest
+        elif x.is_floating_point():
+            worst = float("inf") if greatest else float("-inf")
+        else:
+            worst = torch.iinfo(x.dtype).max if greatest else torch.iinfo(x.dtype).min
+        return torch.full_like(like, worst, dtype=x.dtype)
+
+    return reduce
+
+
+_reduction("sum", _sum, "The sum over dims (None: all), in the dtype of x.", takes="num", linear=True)
+_reduction("mean", _unless_empty(torch.mean), "The mean over dims.", takes="floatc", linear=True)
+_reduction("amax", _extreme(torch.amax, False), "The greatest element over dims.", takes="any")
+_reduction("amin", _extreme(torch.amin, True), "The least element over dims.", takes="any")
+_reduction("prod", _each(_prod), "The product over dims.", takes="num")
+_reduction("any", _truth(torch.any), "Whether any element is not 0.", takes="any", dtype=DType.BOOL)
+_reduction("all", _truth(torch.all), "Whether all elements are not 0.", takes="any", dtype=DType.BOOL)
 _reduction("logsumexp", _unless_empty(torch.logsumexp), "log(sum(exp(x))) over dims.", takes="float")
 
 
@@ -104,6 +164,19 @@ def _(x: TensorType, *, dims: Any = None, correction: int = 1, keepdim: bool = F
     return TensorType(x.dtype, tuple(reduced(x, dims, keepdim)[0]))
 
 
+@var.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for dims in ((0,), (0, -1), None):
+        yield (s.real(4, 6),), {"dims": dims, "correction": s.random.choice((0, 1)), "keepdim": s.random.random() < 0.5}
+
+
+def _along(s: Sampler) -> Iterator[Sample]:
+    for dim in (0, 1, -1):
+        for last in (False, True):
+            yield (s.real(4, 2, 6),), {"dim": dim, "keepdim": s.random.random() < 0.5, "last": last}
+    yield (s.ints(6, high=3),), {}
+
+
 def _arg(name: str, fn: Callable[..., Any], which: str) -> None:
     def reference(x: Any, *, dim: int = -1, keepdim: bool = False, last: bool = False) -> Any:
         if not last:
@@ -114,11 +187,20 @@ def _arg(name: str, fn: Callable[..., Any], which: str) -> None:
         return TensorType(DType.I64, tuple(reduced(x, (dim,), keepdim)[0]))
 
     reference.__doc__ = f"The index of the {which} element along dim; the first one of equals, or the last."
-    op("x:any -> y", name=name)(reference).infer(infer)
+    definition = op("x:any -> y", name=name)(reference)
+    definition.infer(infer)
+    definition.samples(_along)
 
 
 _arg("argmax", torch.argmax, "greatest")
 _arg("argmin", torch.argmin, "least")
+
+
+def _scans(s: Sampler) -> Iterator[Sample]:
+    for dim in (0, -1):
+        for exclusive, reverse in ((False, False), (True, False), (False, True), (True, True)):
+            yield (s.real(4, 6),), {"dim": dim, "exclusive": exclusive, "reverse": reverse}
+    yield (s.ints(6, dtype=DType.I32),), {"dim": 0}
 
 
 def _scan(name: str, fn: Callable[..., Any], doc: str) -> None:
@@ -145,6 +227,7 @@ def _scan(name: str, fn: Callable[..., Any], doc: str) -> None:
     definition = op("x:num -> y", name=name)(reference)
     definition.infer(infer)
     definition.shard(shard)
+    definition.samples(_scans)
 
 
 def _cumsum(x: Any, dim: int) -> Any:
@@ -172,6 +255,12 @@ def _(x: TensorType, *, k: DimLike, dim: int = -1, largest: bool = True, sorted:
     return [TensorType(x.dtype, dims), TensorType(DType.I64, dims)]
 
 
+@topk.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for dim in (0, -1):
+        yield (s.real(6, 4),), {"k": 2, "dim": dim, "largest": s.random.random() < 0.5}
+
+
 @op("x:any -> values, indices")
 def sort(x: Any, *, dim: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """The elements in order along dim, with their indices."""
@@ -181,3 +270,10 @@ def sort(x: Any, *, dim: int = -1, descending: bool = False, stable: bool = True
 @sort.infer
 def _(x: TensorType, *, dim: int = -1, descending: bool = False, stable: bool = True) -> list[Type]:
     return [x.whole(), TensorType(DType.I64, x.dims)]
+
+
+@sort.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for dim in (0, -1):
+        yield (s.real(6, 4),), {"dim": dim, "descending": s.random.random() < 0.5}
+    yield (s.ints(8, high=3),), {}

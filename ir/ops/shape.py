@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from ..dims import Dim, DimLike, ceildiv, floordiv, maximum, minimum, product
+from ..dims import DimLike, ceildiv, floordiv, maximum, minimum, product
 from ..errors import TypeFault
 from ..opdef import op, unknown
 from ..types import Axes, TensorType, Type
-
-
-def axis(x: TensorType, dim: int) -> int:
-    """A dim counted from the front; TypeFault where x has no such dim."""
-    rank = max(x.rank, 1)
-    if not -rank <= dim < rank:
-        raise TypeFault(f"x is {x}, which has no dim {dim}")
-    return dim % rank
-
-
-def keep_split(result: Type, split: Sequence[Axes], owed: Sequence[str]) -> TensorType:
-    """The result with these splits and owed sums."""
-    assert isinstance(result, TensorType)
-    return result.with_split(split, owed)
+from .rules import axis, keep_split
+from .sampling import Sample, Sampler
 
 
 @op("x -> y", alias="x", linear="x", local={"shape": "y"})
@@ -56,6 +44,19 @@ def _(results: list[Type], x: TensorType, *, shape: tuple[DimLike, ...]) -> Type
             raise TypeFault(f"reshape: dim {held[-1]} of {x} is split, but is not the major part of a dim", "MAIA0108")
         split[into[0]] = x.split[held[0]]
     return keep_split(results[0], split, x.owed)
+
+
+@reshape.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for have, want in [
+        ((4, 6), (2, 12)),
+        ((4, 6), (24,)),
+        ((2, 4, 6), (8, 6)),
+        ((4, 2), (1, 4, 2)),
+        ((8, 3), (2, 4, 3)),
+        ((), (1,)),
+    ]:
+        yield (s.real(*have),), {"shape": want}
 
 
 def factor_groups(have: Sequence[DimLike], want: Sequence[DimLike]) -> list[tuple[list[int], list[int]]]:
@@ -104,6 +105,13 @@ def _(x: TensorType, shape: TensorType, *, rank: int, allow_zero: bool = False) 
     return TensorType(x.dtype, tuple(unknown(i) for i in range(rank)))
 
 
+@reshape_to.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4, 6), torch.tensor([0, -1, 2])), {"rank": 3}
+    yield (s.real(4, 6), torch.tensor([8, 3], dtype=torch.int32)), {"rank": 2}
+    yield (s.real(0, 6), torch.tensor([0, 2])), {"rank": 2, "allow_zero": True}
+
+
 @op("x -> y", alias="x", linear="x")
 def transpose(x: Any, *, perm: tuple[int, ...]) -> Any:
     """Reorder dims: dim i of y is dim perm[i] of x."""
@@ -120,6 +128,12 @@ def _(x: TensorType, *, perm: tuple[int, ...]) -> Type:
 @transpose.shard
 def _(results: list[Type], x: TensorType, *, perm: tuple[int, ...]) -> Type:
     return keep_split(results[0], [x.split[p] for p in perm], x.owed)
+
+
+@transpose.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for perm in [(1, 0), (0, 2, 1), (2, 0, 1)]:
+        yield (s.real(*(s.size() for _ in perm)),), {"perm": perm}
 
 
 @op("x -> y", alias="x", linear="x", local={"shape": "y"})
@@ -145,10 +159,14 @@ def _(results: list[Type], x: TensorType, *, shape: tuple[DimLike, ...]) -> Type
     return keep_split(results[0], [()] * (len(shape) - x.rank) + list(x.split), x.owed)
 
 
+@expand.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for have, want in [((4, 1), (4, 6)), ((6,), (2, 4, 6)), ((1, 4, 1), (2, 4, 2)), ((), (4,))]:
+        yield (s.real(*have),), {"shape": want}
+
+
 @op("x -> y", alias="x", linear="x")
-def slice(
-    x: Any, *, dim: int, start: int = 0, end: int | None = None, step: int = 1
-) -> Any:
+def slice(x: Any, *, dim: int, start: int = 0, end: int | None = None, step: int = 1) -> Any:
     """Elements start, start + step, ... before end (None: to the end) along dim; negative counts from the end."""
     if step > 0:
         return x[(builtins.slice(None),) * (dim % x.ndim) + (builtins.slice(start, end, step),)]
@@ -175,15 +193,14 @@ def sliced_size(size: DimLike, start: DimLike, end: DimLike | None, step: DimLik
         return len(range(*builtins.slice(start, None if stop == -(2**63) else stop, step).indices(size)))
     if step < 0:
         return unknown()
-    low = _clamped(start, size)
+    if isinstance(start, int) and isinstance(end, int) and (start < 0) == (end < 0) and end <= start:
+        return 0
     high = size if end is None else _clamped(end, size)
-    if low is None or high is None:
-        return unknown()
-    return ceildiv(high - low, step)
+    return ceildiv(high - _clamped(start, size), step)
 
 
-def _clamped(at: DimLike, size: DimLike) -> DimLike | None:
-    """A slice bound as an offset from 0; None where its sign or order against the size is not known."""
+def _clamped(at: DimLike, size: DimLike) -> DimLike:
+    """A slice bound as an offset from 0; symbols are taken to be at least as great as the numbers beside them."""
     if isinstance(at, int):
         if at >= 2**31:
             return size
@@ -191,7 +208,7 @@ def _clamped(at: DimLike, size: DimLike) -> DimLike | None:
             return maximum(size + at, 0) if isinstance(size, int) else size + at
         return at if isinstance(size, int) and at <= size else at if at == 0 else minimum(at, size)
     gap = size - at
-    return at if isinstance(gap, int) and gap >= 0 else minimum(at, size) if isinstance(at, Dim) else None
+    return at if isinstance(gap, int) and gap >= 0 else minimum(at, size)
 
 
 @slice.shard
@@ -199,6 +216,23 @@ def _(results: list[Type], x: TensorType, *, dim: int, **_: Any) -> Type:
     if x.split[axis(x, dim)]:
         raise TypeFault(f"slice: dim {dim} of {x} must be whole", "MAIA0108")
     return keep_split(results[0], x.split, x.owed)
+
+
+@slice.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    x = s.real(6, 8)
+    for start, end, step in [
+        (0, None, 1),
+        (1, 5, 2),
+        (-3, None, 1),
+        (0, -2, 1),
+        (2, 100, 3),
+        (5, 2, 1),
+        (-1, None, -1),
+        (4, 0, -2),
+    ]:
+        for dim in (0, -1):
+            yield (x,), {"dim": dim, "start": start, "end": end, "step": step}
 
 
 @op("xs* -> y", linear="xs", dtype="xs")
@@ -232,6 +266,16 @@ def _(results: list[Type], *xs: TensorType, dim: int) -> Type:
     return keep_split(results[0], xs[0].split, xs[0].owed)
 
 
+@concat.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for dim in (0, 1, -1):
+        shapes = [[4, 2, 6] for _ in range(3)]
+        for shape in shapes:
+            shape[dim] = s.size()
+        yield tuple(s.real(*shape) for shape in shapes), {"dim": dim}
+    yield (s.ints(4),), {"dim": 0}
+
+
 @op("x -> ys*", alias="x", linear="x")
 def split(x: Any, *, dim: int, parts: tuple[int, ...]) -> Any:
     """Cut along a dim into parts of these sizes, which add up to the dim."""
@@ -254,6 +298,12 @@ def _(results: list[Type], x: TensorType, *, dim: int, parts: tuple[DimLike, ...
     if x.split[axis(x, dim)]:
         raise TypeFault(f"split: dim {dim} of {x} must be whole", "MAIA0108")
     return [keep_split(r, x.split, x.owed) for r in results]
+
+
+@split.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(6, 4),), {"dim": 0, "parts": (2, 4)}
+    yield (s.real(4, 6),), {"dim": -1, "parts": (1, 2, 3)}
 
 
 @op("x -> y")
@@ -285,9 +335,7 @@ def pad_index(size: int, before: int, after: int, mode: str) -> torch.Tensor:
 
 
 @pad.infer
-def _(
-    x: TensorType, *, pads: tuple[DimLike, ...], mode: str = "constant", value: float = 0
-) -> Type:
+def _(x: TensorType, *, pads: tuple[DimLike, ...], mode: str = "constant", value: float = 0) -> Type:
     if len(pads) != 2 * x.rank:
         raise TypeFault(f"x is {x}; pads needs {2 * x.rank} numbers, but has {len(pads)}")
     if mode not in ("constant", "reflect", "edge", "wrap"):
@@ -297,9 +345,18 @@ def _(
 
 @pad.shard
 def _(results: list[Type], x: TensorType, *, pads: tuple[DimLike, ...], **_: Any) -> Type:
-    if any(x.split[i] and (pads[2 * i] != 0 or pads[2 * i + 1] != 0) for i in range(x.rank)):
+    if x.owed or any(x.split[i] and (pads[2 * i] != 0 or pads[2 * i + 1] != 0) for i in range(x.rank)):
         raise TypeFault(f"pad: a padded dim of {x} must be whole", "MAIA0108")
     return keep_split(results[0], x.split, ())
+
+
+@pad.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for mode in ("constant", "reflect", "edge", "wrap"):
+        yield (s.real(4, 6),), {"pads": (0, 0, 2, 1), "mode": mode}
+        yield (s.real(4, 6),), {"pads": (1, 3, 0, 2), "mode": mode}
+    yield (s.ints(6),), {"pads": (-1, 2), "value": 7}
+    yield (s.real(4),), {"pads": (1, 1), "value": 1.5}
 
 
 @op("x -> y", linear="x")
@@ -315,6 +372,12 @@ def _(x: TensorType, *, dims: tuple[int, ...]) -> Type:
     return x.whole()
 
 
+@flip.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4, 6),), {"dims": (0,)}
+    yield (s.real(4, 2, 6),), {"dims": (0, -1)}
+
+
 @op("x -> y", linear="x")
 def tile(x: Any, *, repeats: tuple[int, ...]) -> Any:
     """Repeat the whole tensor along each dim; repeats has one number for each dim of x or more."""
@@ -328,6 +391,12 @@ def _(x: TensorType, *, repeats: tuple[DimLike, ...]) -> Type:
         raise TypeFault(f"x is {x}; repeats needs at least {x.rank} numbers")
     dims = (*([1] * extra), *x.dims)
     return TensorType(x.dtype, tuple(r * d for r, d in zip(repeats, dims, strict=True)))
+
+
+@tile.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4, 6),), {"repeats": (2, 1)}
+    yield (s.real(6),), {"repeats": (2, 3)}
 
 
 @op("x[*b h w] -> y[*b h w]", dtype="x", whole="h w", linear="x")

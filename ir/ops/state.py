@@ -9,7 +9,7 @@ from ..opdef import op
 from ..types import TensorType, Type
 
 
-@op("s -> y", effect=True)
+@op("s:value -> y", effect=True)
 def read(s: Any) -> Any:
     """The contents of a state as they are now; later writes do not change the result."""
     return s.clone()
@@ -20,7 +20,7 @@ def _(s: TensorType) -> Type:
     return s
 
 
-@op("s, x -> ", effect=True)
+@op("s:value, x:value -> ", effect=True, mutates="s")
 def write(s: Any, x: Any) -> None:
     """Replace the contents of a state."""
     s.copy_(x)

@@ -9,7 +9,7 @@ import torch
 from ..dtypes import DType
 from ..types import Quantized
 
-# Sub-byte integers live one code to an int8 or uint8 element until a kernel packs them.
+# Elements of less than a byte live one code to an int8 or uint8 element until a kernel packs them.
 TORCH: dict[DType, torch.dtype] = {
     DType.F64: torch.float64,
     DType.F32: torch.float32,
@@ -20,6 +20,9 @@ TORCH: dict[DType, torch.dtype] = {
     DType.F8E4M3FNUZ: torch.float8_e4m3fnuz,
     DType.F8E5M2FNUZ: torch.float8_e5m2fnuz,
     DType.E8M0: torch.float8_e8m0fnu,
+    DType.F6E3M2: torch.uint8,
+    DType.F6E2M3: torch.uint8,
+    DType.F4E2M1: torch.uint8,
     DType.I64: torch.int64,
     DType.I32: torch.int32,
     DType.I16: torch.int16,
@@ -37,7 +40,7 @@ TORCH: dict[DType, torch.dtype] = {
     DType.C128: torch.complex128,
 }
 FROM_TORCH: dict[torch.dtype, DType] = {
-    t: d for d, t in reversed(TORCH.items()) if d not in (DType.I4, DType.I2, DType.U4, DType.U2)
+    t: d for d, t in TORCH.items() if d.bits >= 8
 }
 
 
@@ -73,6 +76,18 @@ class QTensor:
             real = real - self._spread(zero).float()
         return (real * scale).to(dtype)
 
+    def part(self, slices: tuple[slice, ...]) -> QTensor:
+        """The part of the tensor that slices of step 1 select, in storage of its own; cuts fall on block edges."""
+        full = (*slices, *[slice(None)] * (self.ndim - len(slices)))
+        scales: list[slice] = []
+        for dim, (cut, size) in enumerate(zip(full, self.shape, strict=True)):
+            start, stop, _ = cut.indices(size)
+            each = size if self.scale.shape[dim] == 1 else block_of(self.type, dim - self.ndim)
+            assert self.scale.shape[dim] == 1 or start % each == 0, f"a cut at {start} divides a block of {each}"
+            scales.append(slice(None) if self.scale.shape[dim] == 1 else slice(start // each, -(-stop // each)))
+        zero = None if self.zero_point is None else self.zero_point[tuple(scales)].clone()
+        return QTensor(self.codes[full].clone(), self.scale[tuple(scales)].clone(), zero, self.type)
+
     def _spread(self, scale: torch.Tensor) -> torch.Tensor:
         """Repeat scales along blocked dims to the codes' size."""
         for dim, (have, want) in enumerate(zip(scale.shape, self.codes.shape, strict=True)):
@@ -89,6 +104,11 @@ def block_of(type: Quantized, dim: int) -> int:
     if type.per == "block" and dim >= -2:
         return type.at[dim]
     return 1
+
+
+def part(x: torch.Tensor | QTensor, slices: tuple[slice, ...]) -> torch.Tensor | QTensor:
+    """A part of a plain or quantized tensor in storage of its own, so that the whole may be let go."""
+    return x.part(slices) if isinstance(x, QTensor) else x[slices].clone()
 
 
 def real(x: torch.Tensor | QTensor, like: torch.Tensor) -> torch.Tensor:

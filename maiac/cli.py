@@ -1,0 +1,131 @@
+"""The command line. Commands import what they need when they run: ``maiac --help`` must answer at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import typer
+
+from .commands import bench, compare, compile_, explain, inspect_, ops, opt, run, targets, version
+
+if TYPE_CHECKING:
+    from .ir.errors import MaiaError
+
+USER_ERROR, USAGE_ERROR, OUR_FAULT, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
+
+app = typer.Typer(
+    name="maiac",
+    help="Bring a PyTorch or ONNX model to Maia-class accelerators.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 success, 1 a mistake in the input, 2 wrong usage, 3 a fault of maiac itself.",
+)
+for group, commands in {
+    "From model to result": (compile_.compile, run.run, compare.compare, bench.bench),
+    "Looking inside": (inspect_.inspect, opt.opt),
+    "Reference": (ops.ops, targets.targets, explain.explain, version.version),
+}.items():
+    for function in commands:
+        app.command(name=function.__name__.rstrip("_"), rich_help_panel=group)(function)
+
+
+def main() -> None:
+    """The entry point of the ``maiac`` script."""
+    raise SystemExit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command line; gives its exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # those of libraries are for whoever calls them; `python -W` brings them back
+    as_json = "--json" in arguments
+    try:
+        app(args=list(arguments), prog_name="maiac")
+        return 0
+    except SystemExit as e:
+        return e.code if isinstance(e.code, int) else int(e.code is not None)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `maiac ops | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as e:
+        from .ir.errors import MaiaError
+
+        if not isinstance(e, MaiaError):
+            _crash(e, arguments, as_json=as_json)
+            return OUR_FAULT
+        _show(e, as_json=as_json)
+        return OUR_FAULT if _is_ours(e) else USER_ERROR
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)  # so that half-written files are removed on the way out
+
+
+def _is_ours(error: MaiaError) -> bool:
+    """Whether a pass broke: it comes with a reproducer, not with advice for the user."""
+    return any(cls.__name__ == "PassFault" for cls in type(error).__mro__)
+
+
+def _show(error: MaiaError, *, as_json: bool) -> None:
+    from .console import err
+
+    if as_json:
+        table = {
+            "code": error.code,
+            "message": error.message,
+            "location": str(error.loc) if error.loc else None,
+            "details": list(error.details),
+            "excerpt": error.excerpt,
+            "hint": error.hint,
+        }
+        sys.stdout.write(json.dumps({"error": table}, indent=2) + "\n")
+        return
+    from rich.text import Text
+
+    first, *rest = str(error).splitlines()
+    code, colon, message = first.partition(":")
+    err().print(Text.assemble((code, "bold red"), colon, (message, "bold")), soft_wrap=True)
+    for line in rest:
+        err().print(Text(line, style="cyan" if line.startswith("  help:") else ""), soft_wrap=True)
+
+
+def _crash(error: Exception, arguments: Sequence[str], *, as_json: bool) -> None:
+    """Say that it is our fault, and where the report is."""
+    from . import __version__
+
+    report = "\n".join(
+        [
+            f"maiac {__version__}, Python {platform.python_version()}, {platform.platform()}",
+            f"command: maiac {' '.join(arguments)}",
+            "",
+            "".join(traceback.format_exception(error)),
+        ]
+    )
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="maiac-crash-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(report)
+    what = f"{type(error).__name__}: {error}"
+    if as_json:
+        sys.stdout.write(json.dumps({"crash": {"message": what, "report": file.name}}, indent=2) + "\n")
+    sys.stderr.write(
+        f"maiac made a mistake: {what.splitlines()[0]}\n"
+        f"Please report it with the file {Path(file.name)}, which says what happened and holds no model data.\n"
+    )

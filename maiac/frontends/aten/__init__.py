@@ -1,0 +1,19 @@
+"""ATen operations by family, each with the function that emits Maia operations for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+
+from .registry import Handler, find, handled
+
+_FAMILIES = ("elementwise", "python", "reduce", "shape", "index", "create", "linear", "norm", "conv", "image", "control")
+
+
+@cache
+def handlers() -> Mapping[str, Handler]:
+    """The whole table; loading it imports every family once."""
+    for family in _FAMILIES:
+        import_module(f".{family}", __name__)
+    return {key: handler for key in handled() if (handler := find(key)) is not None}

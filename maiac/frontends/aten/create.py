@@ -1,0 +1,128 @@
+"""Tensors from sizes and numbers, and random ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maiac.ir.dims import Dim
+from maiac.ir.dtypes import DType
+from maiac.ir.graph import Value
+
+from ..importer import Context, type_of
+from .registry import Unsupported, aten
+
+
+@aten("full.default", "full_like.default", "fill.Scalar", "new_full.default")
+def full(c: Context, like: Any, *args: Any, **_: Any) -> Value:
+    """A tensor of one number in the traced shape and dtype."""
+    return _filled(c, args[-1] if args else like)
+
+
+def _filled(c: Context, value: Any) -> Value:
+    """A tensor of a number; a symbolic number is broadcast."""
+    if isinstance(value, (bool, int, float)):
+        value = int(value) if c.dtype.is_integer else float(value) if c.dtype.is_float else value
+        return c.full(value, c.shape(), c.dtype)
+    return c.expand(c.cast(c.scalar(value), c.dtype), c.shape())
+
+
+@aten("fill.Tensor")
+def fill_tensor(c: Context, x: Value, value: Value) -> Value:
+    """A tensor of one element's value."""
+    return c.expand(c.cast(value, c.dtype), c.shape())
+
+
+@aten(
+    "zeros.default", "zeros_like.default", "empty.memory_format", "empty_strided.default", "empty_like.default",
+    "new_zeros.default", "new_empty.default", "empty_permuted.default", "new_empty_strided.default",
+)  # fmt: skip
+def zeros(c: Context, *_: Any, **__: Any) -> Value:
+    """Zeros; uninitialised memory is zeros too, so that runs repeat."""
+    return c.full(0, c.shape(), c.dtype)
+
+
+@aten("ones.default", "ones_like.default", "new_ones.default")
+def ones(c: Context, *_: Any, **__: Any) -> Value:
+    """Ones."""
+    return c.full(1, c.shape(), c.dtype)
+
+
+@aten("scalar_tensor.default")
+def scalar_tensor(c: Context, value: Any, **_: Any) -> Value:
+    """A number as a tensor of rank 0."""
+    if isinstance(value, (bool, int, float)):
+        return c.emit("constant", value=value, dtype=c.dtype)
+    return c.cast(c.scalar(value), c.dtype)
+
+
+@aten("arange.start_step", "arange.start", "arange.default")
+def arange(c: Context, *args: Any, **_: Any) -> Value:
+    """start, start + step, ... below end."""
+    start, end, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
+    if all(isinstance(v, (int, Dim)) for v in (start, end, step)) and not isinstance(step, Dim):
+        dtype = c.dtype
+        return c.emit("iota", start=start, end=end, step=step, dtype=dtype)
+    # As eager: start + step * i in double precision, then rounded to the result's dtype.
+    count = c.emit("iota", end=c.shape()[0])
+    steps = c.emit("mul", c.cast(count, DType.F64), c.cast(c.scalar(step), DType.F64))
+    return c.cast(c.emit("add", steps, c.cast(c.scalar(start), DType.F64)), c.dtype)
+
+
+@aten("eye.default", "eye.m")
+def eye(c: Context, *_: Any, **__: Any) -> Value:
+    """Ones on the diagonal."""
+    rows, columns = c.shape()
+    row = c.reshape(c.emit("iota", end=rows), (rows, 1))
+    return c.cast(c.emit("eq", row, c.emit("iota", end=columns)), c.dtype)
+
+
+# **** random numbers: torch's own generator, so that a seed gives eager's numbers ****
+
+
+@aten("rand.default", "rand_like.default", "randn.default", "randn_like.default")
+def random(c: Context, *_: Any, **__: Any) -> Value:
+    """Uniform or normal numbers."""
+    name = "random_normal" if "randn" in c.name else "random_uniform"
+    return c.emit(name, shape=c.shape(), dtype=c.dtype)
+
+
+@aten("randperm.default")
+def randperm(c: Context, n: Any, **_: Any) -> Value:
+    """The numbers below n in random order."""
+    noise = c.emit("random_uniform", shape=(n,), dtype=DType.F64)
+    return c.cast(c.emit_all("sort", noise, dim=0)[1], c.dtype)
+
+
+@aten("randint.low", "randint.default", "randint_like.low_dtype", "randint_like.default")
+def randint(c: Context, *args: Any, **_: Any) -> Value:
+    """Integers in [low, high)."""
+    bounds = [a for a in args if isinstance(a, (int, Dim)) and not isinstance(a, bool)]
+    low, high = (0, bounds[0]) if len(bounds) == 1 else bounds[:2]
+    noise = c.emit("random_uniform", shape=c.shape(), dtype=DType.F64)
+    scaled = c.emit("floor", c.emit("mul", noise, c.scalar(high - low)))
+    return c.cast(c.emit("add", scaled, c.scalar(low)), c.dtype)
+
+
+@aten("bernoulli.default", "bernoulli.p")
+def bernoulli(c: Context, x: Value, p: Any = None, **_: Any) -> Value:
+    """1 with the probability that x holds (or p), else 0."""
+    noise = c.emit("random_uniform", shape=type_of(x).dims, dtype=DType.F64 if c.dtype is DType.F64 else DType.F32)
+    if not c.dtype.is_float:
+        raise Unsupported(f"bernoulli of {c.dtype}")
+    return c.cast(c.emit("lt", noise, x if p is None else c.scalar(p)), c.dtype)
+
+
+@aten("normal_functional.default")
+def normal(c: Context, x: Value, mean: float = 0.0, std: float = 1.0, **_: Any) -> Value:
+    """Normal numbers of a mean and deviation."""
+    noise = c.emit("random_normal", shape=c.shape(), dtype=c.dtype)
+    return c.emit("add", c.emit("mul", noise, c.scalar(std, noise)), c.scalar(mean, noise))
+
+
+@aten("uniform.default")
+def uniform(c: Context, x: Value, low: float = 0.0, high: float = 1.0, **_: Any) -> Value:
+    """Uniform numbers in [low, high)."""
+    noise = c.emit("random_uniform", shape=c.shape(), dtype=c.dtype)
+    return c.emit("add", c.emit("mul", noise, c.scalar(high - low, noise)), c.scalar(low, noise))
+
+

@@ -1,0 +1,170 @@
+"""Matrix products and attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maiac.ir.graph import Result, Value
+
+from ..importer import Context, Number, type_of
+from .registry import Unsupported, aten
+
+
+@aten("linear.default")
+def linear(c: Context, x: Value, w: Value, bias: Value | None = None) -> Value:
+    """x w^T + bias."""
+    return c.emit("linear", x, w, bias)
+
+
+@aten("matmul.default", "bmm.default", "dot.default", "mv.default")
+def matmul(c: Context, x: Value, y: Value) -> Value:
+    """The matrix product of the last two dims."""
+    return c.emit("matmul", x, y)
+
+
+@aten("mm.default")
+def mm(c: Context, x: Value, y: Value) -> Value:
+    """A product of matrices; by a transposed one it is a projection."""
+    w = _transposed(y)
+    return c.emit("matmul", x, y) if w is None else c.emit("linear", x, w)
+
+
+def _transposed(y: Value) -> Value | None:
+    """What y is the transpose of."""
+    if isinstance(y, Result) and y.op.name == "transpose" and y.op.attrs["perm"] == (1, 0):
+        return y.op.operand(0)
+    return None
+
+
+@aten("addmm.default")
+def addmm(c: Context, bias: Value, x: Value, y: Value, *, beta: Number = 1, alpha: Number = 1) -> Value:
+    """beta bias + alpha x y; the plain form by a transposed matrix is a projection with bias."""
+    w = _transposed(y)
+    plain = beta == 1 and alpha == 1
+    if w is not None and plain and type_of(bias).dims == type_of(w).dims[:1]:
+        return c.emit("linear", x, w, bias)
+    return _added(c, bias, c.emit("matmul", x, y), beta, alpha)
+
+
+def _added(c: Context, bias: Value, product: Value, beta: Number, alpha: Number) -> Value:
+    if alpha != 1:
+        product = c.emit("mul", product, c.scalar(alpha, product))
+    if beta == 0:
+        return product
+    if beta != 1:
+        bias = c.emit("mul", bias, c.scalar(beta, bias))
+    return c.emit("add", bias, product)
+
+
+@aten("baddbmm.default", "addmv.default", "addbmm.default")
+def baddbmm(c: Context, bias: Value, x: Value, y: Value, *, beta: Number = 1, alpha: Number = 1) -> Value:
+    """beta bias + alpha x y for each batch."""
+    product = c.emit("matmul", x, y)
+    if c.name == "addbmm":
+        product = c.emit("sum", product, dims=(0,))
+    return _added(c, bias, product, beta, alpha)
+
+
+@aten("einsum.default")
+def einsum(c: Context, equation: str, operands: list[Value], path: Any = None) -> Value:
+    """Einstein summation; ellipses and implicit results are written out."""
+    return c.emit("einsum", *operands, equation=_explicit(equation.replace(" ", ""), operands))
+
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def _explicit(equation: str, operands: list[Value]) -> str:
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    spare = [x for x in _LETTERS if x not in equation]
+    ranks = [type_of(o).rank - len(t.replace("...", "")) for t, o in zip(terms, operands, strict=True)]
+    if not arrow:
+        once = sorted(x for x in set(left) if x.isalpha() and left.count(x) == 1)
+        right = ("..." if "..." in left else "") + "".join(once)
+    most = max((r for t, r in zip(terms, ranks, strict=True) if "..." in t), default=0)
+    if most > len(spare):
+        raise Unsupported(f"einsum {equation!r} with so many dims")
+    letters = "".join(spare[:most])
+    written = [t.replace("...", letters[most - r :] if r else "") for t, r in zip(terms, ranks, strict=True)]
+    return ",".join(written) + "->" + right.replace("...", letters)
+
+
+@aten("scaled_dot_product_attention.default")
+def attention(
+    c: Context, q: Value, k: Value, v: Value, mask: Value | None = None, dropout: float = 0.0, causal: bool = False,
+    *, scale: float | Value | None = None, enable_gqa: bool = False,
+) -> Value:  # fmt: skip
+    """Scaled dot-product attention, grouped queries included."""
+    if dropout:
+        raise Unsupported("attention with dropout; call model.eval()")
+    if isinstance(scale, Value):  # a scale computed from a size: the product takes it before the softmax does
+        q, scale = c.emit("mul", q, scale), 1.0
+    return c.emit("attention", q, k, v, mask, causal=causal, scale=scale)
+
+
+@aten("_scaled_dot_product_flash_attention_for_cpu.default")
+def flash_attention(
+    c: Context, q: Value, k: Value, v: Value, dropout: float = 0.0, causal: bool = False,
+    *, attn_mask: Value | None = None, scale: float | None = None,
+) -> Any:  # fmt: skip
+    """The fused kernel that eager picks; its second output serves the gradient."""
+    if dropout:
+        raise Unsupported("attention with dropout")
+    if _read(c, 1):
+        return c.emit_all("attention_lse", q, k, v, attn_mask, causal=causal, scale=scale)
+    return c.emit("attention", q, k, v, attn_mask, causal=causal, scale=scale), None
+
+
+def _read(c: Context, output: int) -> bool:
+    """Whether anything reads an output of the node."""
+    return any(user.args[1] == output for user in c.node.users)
+
+
+@aten("_scaled_dot_product_flash_attention_for_cpu_backward.default")
+def flash_attention_backward(
+    c: Context, grad: Value, q: Value, k: Value, v: Value, out: Value, lse: Value, dropout: float, causal: bool,
+    *, attn_mask: Value | None = None, scale: float | None = None,
+) -> Any:  # fmt: skip
+    """Gradients of the fused attention."""
+    return c.emit_all("attention_grad", grad, q, k, v, out, lse, attn_mask, causal=causal, scale=scale)
+
+
+@aten("_cdist_forward.default", "_euclidean_dist.default")
+def cdist(c: Context, x: Value, y: Value, p: float = 2.0, mode: int | None = None) -> Value:
+    """Distances between all pairs of rows in the p-norm."""
+    (*lead, m, d), (*other, n, _) = type_of(x).dims, type_of(y).dims
+    rows, columns = c.reshape(x, (*lead, m, 1, d)), c.reshape(y, (*other, 1, n, d))
+    return _norm(c, c.emit("abs", c.emit("sub", rows, columns)), p)
+
+
+@aten("_pdist_forward.default")
+def pdist(c: Context, x: Value, p: float = 2.0) -> Value:
+    """Distances between all pairs of rows i < j."""
+    n, _ = type_of(x).dims
+    if not isinstance(n, int):
+        raise Unsupported("pdist of a dynamic number of rows")
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    first, second = (c.emit("iota", end=0), c.emit("iota", end=0)) if not pairs else (_vector(c, s) for s in zip(*pairs, strict=True))
+    left, right = (c.emit("gather", x, s, dim=0) for s in (first, second))
+    return _norm(c, c.emit("abs", c.emit("sub", left, right)), p)
+
+
+def _vector(c: Context, numbers: tuple[int, ...]) -> Value:
+    from maiac.ir.dtypes import DType  # noqa: PLC0415
+
+    return c.emit("constant", value=numbers, dtype=DType.I64, shape=(len(numbers),))
+
+
+def _norm(c: Context, x: Value, p: float) -> Value:
+    """The p-norm over the last dim of magnitudes."""
+    if p == 0:
+        return c.emit("sum", c.cast(c.emit("ne", x, c.scalar(0, x)), type_of(x).element), dims=(-1,))
+    if p == 1:
+        return c.emit("sum", x, dims=(-1,))
+    if p == 2:
+        return c.emit("sqrt", c.emit("sum", c.emit("square", x), dims=(-1,)))
+    if p == float("inf"):
+        return c.emit("amax", x, dims=(-1,))
+    powers = c.emit("sum", c.emit("pow", x, c.scalar(float(p), x)), dims=(-1,))
+    return c.emit("pow", powers, c.scalar(1.0 / p, powers))

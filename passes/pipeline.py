@@ -1,0 +1,35 @@
+"""THE list of passes, top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .base import Pass, get_pass
+from .canonicalize import Canonicalize
+from .cse import Cse
+from .dce import Dce
+from .fold import Fold
+from .outline import Outline
+
+
+def default_pipeline(
+    *,
+    quantize: str | None = None,
+    kv_dtype: str | None = None,
+    mesh: Mapping[str, int] | None = None,
+    target: str = "host",
+) -> list[Pass]:
+    """What ``maiac compile`` runs.
+
+    quantize: a scheme of the quantize pass. kv_dtype: the dtype of the KV cache. mesh: axis sizes to partition for
+    (``tp``, ``pp``). target: the name of a target; all share this list.
+    """
+    passes: list[Pass] = [Canonicalize(), Fold(), Canonicalize(), Cse(), Dce()]  # clean up what frontends write
+    captured = len(passes)
+    if quantize is not None:
+        passes.append(get_pass("quantize")(scheme=quantize))  # pyright: ignore[reportCallIssue]
+    if mesh and any(size > 1 for size in mesh.values()):
+        passes.append(get_pass("partition")(**mesh))  # pyright: ignore[reportCallIssue]
+    if len(passes) > captured:
+        passes += [Cse(), Dce()]
+    return [*passes, Outline()]  # each layer is written once

@@ -1,0 +1,80 @@
+"""Running modules before and after a pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from maiac.ir import Module, TensorType, Type, Weight
+from maiac.ir.dims import evaluate
+from maiac.ir.ops.values import to_torch
+from maiac.ir.types import DimType
+from maiac.passes.clone import clone_module
+from maiac.runtime import Executor
+
+from .models import Held
+
+
+def sizes_for(module: Module) -> dict[str, int]:
+    """A size for each symbol, within its range."""
+    return {s.name: min(s.low + 2, s.high if s.high is not None else s.low + 2) for s in module.symbols.values()}
+
+
+def make(type: Type, sizes: dict[str, int], generator: torch.Generator) -> Any:
+    """Small whole numbers of a type: sums and products of them are exact in any order."""
+    if isinstance(type, DimType):
+        return evaluate(type.value, sizes)
+    assert isinstance(type, TensorType)
+    shape = [evaluate(d, sizes) for d in type.dims]
+    dtype = to_torch(type.element)
+    if dtype is torch.bool:
+        return torch.rand(shape, generator=generator) < 0.5
+    low = 0 if dtype is torch.uint8 else -3
+    return torch.randint(low, 4, shape, generator=generator).to(dtype)
+
+
+def fill(module: Module, seed: int = 0) -> None:
+    """Give contents to weights and states that have none."""
+    generator = torch.Generator().manual_seed(seed)
+    for value in (*module.weights.values(), *module.states.values()):
+        assert isinstance(value, Weight)
+        if value.data is None:
+            value.data = Held(make(value.type, {}, generator))
+
+
+def inputs_for(module: Module, seed: int = 1) -> list[Any]:
+    """Inputs of main."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = sizes_for(module)
+    return [make(a.type, sizes, generator) for a in module.main.args]
+
+
+def run(module: Module, inputs: list[Any]) -> list[Any]:
+    """Results of main, twice: what a first call leaves in the states shows in the second."""
+    executor = Executor(clone_module(module))
+    first = [_copy(r) for r in executor.run([_copy(i) for i in inputs])]
+    return [*first, *(_copy(r) for r in executor.run([_copy(i) for i in inputs]))]
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def same_bits(a: list[Any], b: list[Any]) -> bool:
+    """Whether two lists of results are equal to the bit; NaN equals NaN."""
+    return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _same(x: Any, y: Any) -> bool:
+    if not isinstance(x, torch.Tensor):
+        return x == y
+    if x.dtype != y.dtype or x.shape != y.shape:
+        return False
+    if not x.dtype.is_floating_point:
+        return torch.equal(x, y)
+    nan = torch.isnan(x) & torch.isnan(y)
+    return bool((nan | ((x == y) & (torch.signbit(x) == torch.signbit(y)))).all())
+
+
+__all__ = ["fill", "inputs_for", "make", "run", "same_bits", "sizes_for"]
