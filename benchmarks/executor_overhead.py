@@ -90,7 +90,8 @@ def main() -> None:
     for arena in (False, True):
         short, long = added(SHORT, arena), added(LONG, arena)
         step = (long - short) / (LONG - SHORT)
-        print(f"arena {arena!s:>5}: {(short - SHORT * step) * 1e6:6.2f} us added per call, {step * 1e6:6.3f} us per step")
+        call = short - SHORT * step
+        print(f"arena {arena!s:>5}: {call * 1e6:6.2f} us added per call, {step * 1e6:6.3f} us per step")
     for count in (2, 10, 100):
         executor, inputs = Executor(chain(0, count)), [torch.rand(4) for _ in range(count)]
         (times,) = paired(lambda run=executor.run, inputs=inputs: run(inputs))

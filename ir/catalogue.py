@@ -339,7 +339,7 @@ CATALOGUE: dict[str, Entry] = {
     "MAIA0509": Entry(
         "internal error: the memory plan is not valid",
         "The independent check found two live values in the same memory. This is a fault of maiac.",
-        "Please report it with the module's text (`maiac inspect --text`); MAIAC_NO_ARENA=1 runs without the plan.",
+        "Please report it with the `program.maia` that the artifact holds; MAIAC_NO_ARENA=1 runs without the plan.",
     ),
     "MAIA0601": Entry(
         "mesh is not usable",

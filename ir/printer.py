@@ -67,7 +67,7 @@ class Printer:
         lines += [f"  {symbol}" for symbol in m.symbols.values()]
         lines += [self.global_line(w) for w in (*m.weights.values(), *m.states.values())]
         for function in m.functions.values():
-            lines += ["", *self.function_lines(function, "  ")]
+            lines += [*([""] if len(lines) > 1 else []), *self.function_lines(function, "  ")]
         return "\n".join([*lines, "}", ""])
 
     def global_line(self, weight: Weight) -> str:

@@ -18,7 +18,7 @@ from .types import GRANULARITIES, DimType, OptionalType, Quantized, SequenceType
 MAX_CALLS = 32  # calls (//, %, min, max) inside one another in a dim
 MAX_TERMS = 256  # terms of a dim
 MAX_DEGREE = 32  # factors of a term
-MAX_INT = 2**64  # beyond any dim and any attribute
+MAX_DIGITS = 150  # of an integer: far beyond any dim, far below what Python refuses to read
 
 
 class Fault(Exception):
@@ -42,9 +42,9 @@ def unquote(token: Token) -> str:
 
 
 def integer(token: Token) -> int:
-    """A number of at most 64 bits."""
-    if len(token) > 20 or int(token) >= MAX_INT:
-        raise Fault(token, "MAIA0101", "an integer has at most 64 bits")
+    """A number of a length that can be meant."""
+    if len(token) > MAX_DIGITS:
+        raise Fault(token, "MAIA0101", f"an integer has at most {MAX_DIGITS} digits")
     return int(token)
 
 
@@ -73,8 +73,8 @@ def _calculate(fn: Callable[[DimLike, DimLike], DimLike], a: Any, at: Token, b: 
     if depth(made) > MAX_CALLS:
         raise Fault(at, "MAIA0101", "this dim has too many divisions inside one another")
     numbers = (c for _, c in made.terms) if isinstance(made, Dim) else (made,)
-    if any(abs(n) >= MAX_INT for n in numbers):
-        raise Fault(at, "MAIA0101", "this dim has a number of more than 64 bits")
+    if any(abs(n) >= 10**MAX_DIGITS for n in numbers):
+        raise Fault(at, "MAIA0101", f"this dim has a number of more than {MAX_DIGITS} digits")
     return made
 
 

@@ -16,6 +16,7 @@ from . import __version__, golden
 from .difference import Difference
 from .ir import Module
 from .ir.errors import MaiaError, raise_all
+from .ir.types import TensorType, Type
 from .report import cost_of, output_ports, weight_table
 from .runtime.loading import GOLDEN, REPORT, Loaded, check_sums, load_artifact
 from .runtime.manifest import Manifest, Port
@@ -92,10 +93,11 @@ class Artifact:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program under the source's calling convention. MAIA0416 or MAIA05xx where inputs do not fit."""
-        outputs = self.run(bind_inputs(self.manifest, args, kwargs))
+        outputs = self.run(bind_inputs(self.module, self.manifest, args, kwargs))
         if self.manifest.convention != "torch":
-            given = (*args, *kwargs.values())
-            return outputs if any(isinstance(v, torch.Tensor) for v in given) else [_as_numpy(v) for v in outputs]
+            if any(isinstance(v, torch.Tensor) for v in (*args, *kwargs.values())):
+                return outputs
+            return [_as_array(v, t) for v, t in zip(outputs, self.module.main.result_types, strict=True)]
         from .runtime import tree
 
         return tree.unflatten(self.manifest.out_tree, outputs)
@@ -315,14 +317,14 @@ def _tree(module: Module, name: str) -> Any:
     return json.loads(text) if isinstance(text, str) else None
 
 
-def bind_inputs(manifest: Manifest, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+def bind_inputs(module: Module, manifest: Manifest, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     """A call's arguments as flat inputs, under the source's convention; MAIA0416 or MAIA05xx where they do not fit."""
     if manifest.convention == "torch":
         from .runtime import tree
 
         return tree.flatten(manifest.in_tree, (tuple(args), dict(kwargs)))
     given = _by_position(manifest.inputs, args, kwargs)
-    return [v if isinstance(v, (torch.Tensor, int, list, type(None))) else from_numpy(v) for v in given]
+    return [_from_array(v, a.type) for v, a in zip(given, module.main.args, strict=True)]
 
 
 def _by_position(ports: Sequence[Port], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
@@ -333,16 +335,37 @@ def _by_position(ports: Sequence[Port], args: Sequence[Any], kwargs: Mapping[str
     faults += [f"{n!r} is not an input" for n in kwargs if n not in names]
     faults += [f"{n!r} was given by position and by name" for n in kwargs if n in given]
     given |= kwargs
-    faults += [f"{p.name!r} is missing: {p.type}" for p in ports if p.name not in given and not p.type.startswith("opt<")]
+    faults += [
+        f"{p.name!r} is missing: {p.type}" for p in ports if p.name not in given and not p.type.startswith("opt<")
+    ]
     expected = ", ".join(p.name for p in ports) or "none"
     raise_all("MAIA0416", f"the inputs are: {expected}", faults)
     return [given.get(p.name) for p in ports]
 
 
-def _as_numpy(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_as_numpy(v) for v in value]  # pyright: ignore[reportUnknownVariableType]
-    return to_numpy(value) if isinstance(value, torch.Tensor) else value
+def _from_array(value: Any, type: Type) -> Any:
+    """An input as the executor takes it: tensors as they are, arrays without a copy where their dtype allows."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if _is_plain(type) and getattr(value, "dtype", None) is not None:
+        return from_numpy(value)
+    from .onnx_backend import to_runtime
+
+    return to_runtime(value, type)
+
+
+def _as_array(value: Any, type: Type) -> Any:
+    """An output as NumPy has it: sequences as lists, absent values as None, small integers as ml_dtypes."""
+    if _is_plain(type):
+        return to_numpy(value)
+    from .onnx_backend import to_array
+
+    return to_array(value, type)
+
+
+def _is_plain(type: Type) -> bool:
+    """A tensor whose elements take a byte or more, and are no strings."""
+    return isinstance(type, TensorType) and type.element.bits >= 8
 
 
 def _cloned(value: Any) -> Any:

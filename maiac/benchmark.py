@@ -153,7 +153,9 @@ def _serve() -> None:
         for _ in range(WARMUPS):
             run()
     except Exception as e:  # whatever stops an engine is told to the user
-        text = e.message if isinstance(e, MaiaError) else f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
+        text = (
+            e.message if isinstance(e, MaiaError) else f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
+        )
         _answer(answers, {"error": text})
         return
     _answer(answers, {"first": first})
@@ -205,7 +207,11 @@ def _ort(question: dict[str, Any], names: Sequence[str], inputs: Sequence[Any]) 
     options.intra_op_num_threads = question["cores"]
     session = ort.InferenceSession(question["source"], options, providers=["CPUExecutionProvider"])
     feeds = {n: to_numpy(v) for n, v in zip(names, inputs, strict=True)}
-    return lambda: session.run(None, feeds)
+
+    def run() -> object:
+        return session.run(None, feeds)
+
+    return run
 
 
 def _torch(question: dict[str, Any], artifact: Any, inputs: Sequence[Any]) -> Callable[[], object]:

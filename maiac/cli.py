@@ -22,6 +22,7 @@ from .commands import bench, compare, compile_, explain, inspect_, ops, opt, run
 if TYPE_CHECKING:
     from .ir.errors import MaiaError
 
+MOST_DETAILS = 12  # lines of an error that a terminal shows
 USER_ERROR, USAGE_ERROR, OUR_FAULT, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 
 app = typer.Typer(
@@ -45,14 +46,14 @@ for group, commands in {
 
 def main() -> None:
     """The entry point of the ``maiac`` script."""
+    signal.signal(signal.SIGTERM, _terminated)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # those of libraries are for whoever calls them; `python -W` brings them back
     raise SystemExit(run_command(sys.argv[1:]))
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run one command line; gives its exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # those of libraries are for whoever calls them; `python -W` brings them back
     as_json = "--json" in arguments
     try:
         app(args=list(arguments), prog_name="maiac")
@@ -102,6 +103,11 @@ def _show(error: MaiaError, *, as_json: bool) -> None:
     first, *rest = str(error).splitlines()
     code, colon, message = first.partition(":")
     err().print(Text.assemble((code, "bold red"), colon, (message, "bold")), soft_wrap=True)
+    details = [line for line in rest if line.startswith("  - ")]
+    for line in details[MOST_DETAILS:]:
+        rest.remove(line)
+    if len(details) > MOST_DETAILS:
+        rest.insert(rest.index(details[MOST_DETAILS - 1]) + 1, f"  - and {len(details) - MOST_DETAILS} more (--json)")
     for line in rest:
         err().print(Text(line, style="cyan" if line.startswith("  help:") else ""), soft_wrap=True)
 
@@ -118,9 +124,7 @@ def _crash(error: Exception, arguments: Sequence[str], *, as_json: bool) -> None
             "".join(traceback.format_exception(error)),
         ]
     )
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="maiac-crash-", suffix=".txt", delete=False, encoding="utf-8"
-    ) as file:
+    with tempfile.NamedTemporaryFile("w", prefix="maiac-crash-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.write(report)
     what = f"{type(error).__name__}: {error}"
     if as_json:

@@ -95,4 +95,4 @@ def example_leaves(module: Module, captured: Captured) -> list[Any] | None:
         return None
     from .artifact import bind_inputs, new_manifest
 
-    return bind_inputs(new_manifest(module, {}, {}, ""), captured.args, captured.kwargs)
+    return bind_inputs(module, new_manifest(module, {}, {}, ""), captured.args, captured.kwargs)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+import torch.utils._pytree as pytree
 
 from .ir.errors import MaiaError
 from .sources import Captured, open_source
@@ -69,7 +71,7 @@ class TorchSource:
             if not observe:
                 made = self.module(*args, **kwargs)
             else:
-                flat = torch.utils._pytree.tree_leaves((args, kwargs))  # pyright: ignore[reportPrivateUsage]
+                flat = pytree.tree_leaves((args, kwargs))
                 runner = _Watcher(self.module, self.seen)
                 leaves = runner.run(*flat, enable_io_processing=False)
                 made = self.module.graph.process_outputs(leaves)
@@ -138,16 +140,16 @@ class OnnxSource:
 
     def _runtime(self, proto: onnx.ModelProto | None, outputs: list[str] | None, feeds: dict[str, Any]) -> list[Any]:
         import onnxruntime as ort
-        from onnxruntime.capi import onnxruntime_pybind11_state as states
 
         options = ort.SessionOptions()
         options.log_severity_level = 4
         if proto is not None:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        refused = (states.NotImplemented, states.InvalidGraph, states.Fail, states.InvalidArgument, states.RuntimeException)
+        states: Any = import_module("onnxruntime.capi.onnxruntime_pybind11_state")  # its exceptions live nowhere else
+        refused = (states.NotImplemented, states.InvalidGraph, states.Fail, states.InvalidArgument)
         try:
             session = ort.InferenceSession(self._bytes(proto, outputs), options, providers=["CPUExecutionProvider"])
-            return session.run(outputs, feeds)
+            return list(session.run(outputs, feeds))
         except refused as e:
             raise _CannotRun(str(e).strip().splitlines()[0]) from None
 

@@ -1,7 +1,7 @@
 """maiac as an ONNX backend: ``onnx.backend.base.Backend`` over the whole compiler.
 
-    import maiac.onnx_backend as backend
-    outputs = backend.prepare(model).run([x])
+import maiac.onnx_backend as backend
+outputs = backend.prepare(model).run([x])
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
-from maiac.ir import DType, Module, OptionalType, SequenceType, TensorType, Type
+from maiac.ir import DimType, DType, Module, OptionalType, SequenceType, TensorType, Type
 from maiac.ir.errors import MaiaError
 
 from .frontends.onnx import import_onnx
@@ -90,7 +90,9 @@ class MaiaBackend(Backend):
         arrays = [np.asarray(v) for v in (inputs if isinstance(inputs, (list, tuple)) else [inputs])]
         names = [n for n in node.input if n]
         if len(arrays) != len(names):
-            raise MaiaError("MAIA0227", f"{node.op_type} takes {len(names)} inputs {names}, but {len(arrays)} are given")
+            raise MaiaError(
+                "MAIA0227", f"{node.op_type} takes {len(names)} inputs {names}, but {len(arrays)} are given"
+            )
         version = int(kwargs.get("opset_version", onnx.defs.onnx_opset_version()))
         values = [
             onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
@@ -104,7 +106,7 @@ class MaiaBackend(Backend):
     @classmethod
     def supports_device(cls, device: str) -> bool:
         """CPU only."""
-        return Device(device).type == DeviceType.CPU if device.split(":")[0] in ("CPU", "CUDA") else False
+        return Device(device).type == DeviceType.CPU if device.split(":", maxsplit=1)[0] in ("CPU", "CUDA") else False
 
 
 def compile_module(module: Module) -> Module:
@@ -124,7 +126,8 @@ def to_runtime(value: Any, type: Type) -> Any:
             return None if value is None else to_runtime(value, type.element)
         case TensorType():
             return to_tensor(np.asarray(value), type.element)
-    return value
+        case DimType():
+            return int(value)
 
 
 def to_array(value: Any, type: Type) -> Any:
@@ -136,7 +139,8 @@ def to_array(value: Any, type: Type) -> Any:
             return None if value is None else to_array(value, type.element)
         case TensorType():
             return _array(value, type.element)
-    return np.asarray(value, np.int64)
+        case DimType():
+            return np.asarray(value, np.int64)
 
 
 def _array(value: Any, dtype: DType) -> Any:

@@ -95,7 +95,9 @@ def summarize(module: Module, sizes: Mapping[str, int] | None = None) -> dict[st
         "name": module.name,
         "inputs": [{"name": a.name, "type": str(a.type)} for a in module.main.args],
         "outputs": [{"name": n, "type": str(t)} for n, t in output_ports(module)],
-        "symbols": {n: str(s).removeprefix(f"sym {n} in ") for n, s in module.symbols.items() if n in choose_sizes(module)},
+        "symbols": {
+            n: str(s).removeprefix(f"sym {n} in ") for n, s in module.symbols.items() if n in choose_sizes(module)
+        },
         "mesh": dict(module.mesh),
         "functions": len(module.functions),
         "ops": dict(cost.ops.most_common()),
@@ -135,7 +137,7 @@ def _output_names(module: Module, count: int) -> list[str]:
 
 
 def leaf_paths(tree: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """A name for each leaf of a JSON tree: ``logits``, ``past.0.1``; a lone leaf has none, positions begin ``output_``."""
+    """A name for each leaf of a JSON tree: ``logits``, ``past.0.1``; a lone leaf has none, places are ``output_0``."""
     if tree["t"] == "leaf":
         name = ".".join(path)
         yield f"output_{name}" if name[:1].isdigit() else name

@@ -64,7 +64,9 @@ def _kind_of_path(text: str) -> str:
             return "artifact"
         if (path / "config.json").is_file():
             return "huggingface"
-        raise MaiaError("MAIA0702", f"the folder {text} holds no config.json (Hugging Face) and no manifest.json (maiac)")
+        raise MaiaError(
+            "MAIA0702", f"the folder {text} holds no config.json (Hugging Face) and no manifest.json (maiac)"
+        )
     kinds = {".onnx": "onnx", ".onnxtxt": "onnx", ".pt2": "pt2"}
     if path.suffix in kinds:
         return kinds[path.suffix]
@@ -72,7 +74,9 @@ def _kind_of_path(text: str) -> str:
         return "artifact" if _starts_as_zip(path) else "text"
     hint = ""
     if path.suffix in _TORCH_FILES:
-        hint = f"{path.suffix} files hold weights without the model's code: name a factory that builds it and loads them"
+        hint = (
+            f"{path.suffix} files hold weights without the model's code: name a factory that builds it and loads them"
+        )
     raise MaiaError("MAIA0702", f"{text}: {path.suffix or 'no suffix'} is no kind of model file", hint=hint)
 
 
@@ -110,7 +114,9 @@ def _from_module(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dyna
 
     if not args and not kwargs and not _takes_nothing(model):
         raise MaiaError("MAIA0713", f"{type(model).__name__} needs example inputs")
-    return _imported(export(model, args, kwargs, dynamic_shapes=dynamic_shapes), "module", type(model).__name__, args, kwargs)
+    return _imported(
+        export(model, args, kwargs, dynamic_shapes=dynamic_shapes), "module", type(model).__name__, args, kwargs
+    )
 
 
 def _from_exported(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> Captured:
@@ -252,12 +258,11 @@ def call_factory(text: str) -> tuple[Any, tuple[Any, ...], dict[str, Any], Any]:
         made = found() if callable(found) and not _is_model(found) else found
     except Exception as e:
         raise MaiaError("MAIA0703", f"{text} fails: {type(e).__name__}: {e}") from e
-    parts = made if isinstance(made, tuple) else (made,)
-    if not 1 <= len(parts) <= 4:  # pyright: ignore[reportUnknownArgumentType]
+    parts: tuple[Any, ...] = made if isinstance(made, tuple) else (made,)
+    if not 1 <= len(parts) <= 4:
         raise MaiaError("MAIA0703", f"{text} gives {len(parts)} things; expected model, args, kwargs, dynamic_shapes")
-    model, args, kwargs, shapes = (*parts, *((), None, None)[len(parts) - 1 :])  # pyright: ignore[reportUnknownVariableType]
-    args = args if isinstance(args, (tuple, list)) else (args,)  # pyright: ignore[reportUnknownVariableType]
-    return model, tuple(args), dict(kwargs or {}), shapes  # pyright: ignore[reportUnknownArgumentType]
+    model, args, kwargs, shapes = (*parts, *((), None, None)[len(parts) - 1 :])
+    return model, tuple(args) if isinstance(args, (tuple, list)) else (args,), dict(kwargs or {}), shapes
 
 
 def _is_model(found: Any) -> bool:

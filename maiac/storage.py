@@ -10,7 +10,7 @@ import secrets
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -55,6 +55,10 @@ class ZipContainer:
         """Write the directory."""
         self.archive.close()
 
+    def abandon(self) -> None:
+        """Write no directory, not even when the archive is collected later."""
+        self.archive.fp = None
+
 
 class FolderContainer:
     """Entries as files of a directory."""
@@ -83,7 +87,7 @@ def _pour(chunks: Iterable[bytes | memoryview], size: int, write: Callable[[byte
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, folder: bool) -> Iterator[Container]:
+def replacing(path: Path, *, folder: bool) -> Generator[Container]:
     """A container that takes the place of ``path`` when the block ends well, and leaves nothing behind when not.
 
     MAIA0411 where the system refuses.
@@ -112,12 +116,15 @@ def _is_empty(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _zip(temporary: Path, path: Path) -> Iterator[Container]:
+def _zip(temporary: Path, path: Path) -> Generator[Container]:
     try:
         with temporary.open("xb") as file:
             container = ZipContainer(file)
-            yield container
-            container.close()
+            try:
+                yield container
+                container.close()
+            finally:
+                container.abandon()
             _sync(file)
         temporary.replace(path)
         _sync_folder(path.parent)
@@ -126,7 +133,7 @@ def _zip(temporary: Path, path: Path) -> Iterator[Container]:
 
 
 @contextlib.contextmanager
-def _folder(temporary: Path, path: Path) -> Iterator[Container]:
+def _folder(temporary: Path, path: Path) -> Generator[Container]:
     old = temporary.with_suffix(".old")
     try:
         temporary.mkdir()

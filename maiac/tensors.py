@@ -1,4 +1,4 @@
-"""Between torch and NumPy, small float types included (through ml_dtypes), without copies where memory can be shared."""
+"""Between torch and NumPy, small float types included (through ml_dtypes); memory is shared where it can be."""
 
 from __future__ import annotations
 

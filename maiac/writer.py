@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from .ir import Module, print_module
+from .ir.dims import evaluate
 from .ir.errors import MaiaError, raise_all
 from .ir.graph import TensorData, Weight
 from .ir.ops.values import QTensor, to_torch
@@ -91,7 +92,7 @@ def tensor_bytes(tensor: torch.Tensor) -> Iterator[memoryview]:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     if not flat.numel():
         return
-    data = memoryview(flat.view(torch.uint8).numpy())
+    data: Any = memoryview(flat.view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
     for start in range(0, len(data), _CHUNK):
         yield data[start : start + _CHUNK]
 
@@ -184,11 +185,11 @@ class _Bundle:
     def contain(self, weight: Weight, type: TensorType) -> Stored:
         """Take a weight into this file: a quantized one as codes, scales and zero points."""
         source = _Source(weight)
-        dims = tuple(int(d) for d in type.dims)
+        dims = tuple(evaluate(d, {}) for d in type.dims)
         codes = self.add(weight.name, source.main, to_torch(type.element), dims)
         if not isinstance(type.dtype, Quantized):
             return Stored(str(type), codes)
-        dims = tuple(int(d) for d in type.dtype.scale_shape(dims))
+        dims = tuple(evaluate(d, {}) for d in type.dtype.scale_shape(dims))
         scale = self.add(self.free(f"{weight.name}.scale"), source.scale, to_torch(type.dtype.scale), dims)
         if not type.dtype.zero_point:
             return Stored(str(type), codes, scale)

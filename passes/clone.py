@@ -27,7 +27,10 @@ def clone_op(op: Op, mapping: dict[Value, Value], relocate: Relocate = lambda lo
 
 
 def clone_ops(
-    ops: Iterable[Op], into: Block, mapping: dict[Value, Value], relocate: Relocate = lambda loc: loc,
+    ops: Iterable[Op],
+    into: Block,
+    mapping: dict[Value, Value],
+    relocate: Relocate = lambda loc: loc,
     before: Op | None = None,
 ) -> None:
     """Copies of ops at the end of a block, or before one of its ops."""
@@ -51,9 +54,7 @@ def clone_module(module: Module) -> Module:
         mapping[s] = out.states[s.name] = State(s.name, s.type, s.data, s.attrs)
     for f in module.functions.values():
         types = [a.type for a in f.args]
-        copy = out.add_function(
-            Function(f.name, types, f.result_types, stage=f.stage, attrs=f.attrs, loc=f.loc)
-        )
+        copy = out.add_function(Function(f.name, types, f.result_types, stage=f.stage, attrs=f.attrs, loc=f.loc))
         _map(f.args, copy.args, mapping)
         clone_ops(f.body, copy.body, mapping)
     return out

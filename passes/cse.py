@@ -109,5 +109,3 @@ def attr_key(value: Any) -> Any:
     if isinstance(value, tuple):
         return ("list", *map(attr_key, value))  # pyright: ignore[reportUnknownArgumentType]
     return type(value).__name__, str(value)
-
-

@@ -67,14 +67,10 @@ class Fold(Pass):
     limit: int = 1 << 20
 
     def run(self, module: Module) -> bool:
-        """Fold in order of definition, so that one walk folds whole chains."""
-        folder = _Folder(module, self.limit)
+        """Fold until nothing more folds: a weight that one op leaves may be another's alone."""
         changed = False
-        for op in module.walk():
-            if op.block is not None and op.name not in TERMINATORS:
-                changed |= folder.visit(op)
-        if folder.solved:
-            refine(module, folder.solved)
+        while _Folder(module, self.limit).run():
+            changed = True
         return changed
 
 
@@ -87,6 +83,16 @@ class _Folder:
         self.effects = Effects(module)
         self.fixed = argument_symbols(module)
         self.solved: dict[str, Any] = {}
+
+    def run(self) -> bool:
+        """One walk in order of definition, which folds whole chains."""
+        changed = False
+        for op in self.module.walk():
+            if op.block is not None and op.name not in TERMINATORS:
+                changed |= self.visit(op)
+        if self.solved:
+            refine(self.module, self.solved)
+        return changed
 
     def visit(self, op: Op) -> bool:
         """Fold an op where that is allowed; true if it was."""

@@ -230,5 +230,3 @@ def stem(place: str) -> str:
 def short_name(value: Value, place: str) -> str:
     """A parameter's name: a weight's without the place it lies in."""
     return value.name.removeprefix(place).lstrip("./") if place else value.name
-
-

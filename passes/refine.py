@@ -88,11 +88,11 @@ def solve_types(general: Type, special: Type) -> dict[str, DimLike] | None:
 def _solve_dims(general: tuple[DimLike, ...], special: tuple[DimLike, ...]) -> dict[str, DimLike] | None:
     out: dict[str, DimLike] = {}
     for a, b in zip(general, special, strict=True):
-        if a == b:
-            continue
-        name = single_symbol(a)
         inside = symbols_of(b)
-        if name is None or name in inside or any(s.startswith("?") for s in inside) or out.get(name, b) != b:
+        if a == b or any(s.startswith("?") for s in inside):
+            continue  # equal, or only the run tells
+        name = single_symbol(a)
+        if name is None or name in inside or out.get(name, b) != b:
             return None
         out[name] = b
     return out

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from maiac.ir import Block, Builder, DimLike, DType, Location, MaiaError, Module, Op, Result, Value, print_type
-from maiac.ir.dims import symbols_of
-from maiac.ir.types import type_symbols
+from maiac.ir.dims import substitute, symbols_of
+from maiac.ir.types import substitute_type, type_symbols
 
 from .analysis import TERMINATORS, Effects, argument_symbols
 from .base import PassFault
@@ -270,21 +270,23 @@ class _Driver:
 
     def check_type(self, each: Rule, old: Value, new: Value) -> None:
         """The types are equal, or the new one says more of dims that only the run told before."""
-        if old.type == new.type or not self.solved.keys().isdisjoint(type_symbols(old.type)):
+        if old.type == new.type:
             return
-        found = solve_types(old.type, new.type)
+        have, want = substitute_type(new.type, self.solved), substitute_type(old.type, self.solved)
+        found = {} if have == want else solve_types(want, have)
         if found is None:
-            what = f"the rule {each.name} gives {new.type} for {old.type}"
-            raise PassFault("MAIA0302", what)
+            raise PassFault("MAIA0302", f"the rule {each.name} gives {new.type} for {old.type}")
         for name, dim in found.items():
             self.learn(each, name, dim)
 
     def learn(self, each: Rule, name: str, dim: DimLike) -> None:
-        """Remember what a symbol is; the first to say so wins until it is replaced."""
+        """Remember what a symbol is, in terms of symbols that are not known."""
         if name in self.fixed:
             raise PassFault("MAIA0302", f"the rule {each.name} sets {name} = {dim}, which the caller chooses")
-        if not any(name == s or s in self.solved for s in symbols_of(dim)):
-            self.solved.setdefault(name, dim)
+        dim = substitute(dim, self.solved)
+        if name in self.solved or name in symbols_of(dim):
+            return
+        self.solved = {k: substitute(v, {name: dim}) for k, v in self.solved.items()} | {name: dim}
 
     def is_dead(self, op: Op) -> bool:
         """Nobody uses the results, nothing else happens, and no symbol is bound by running it."""
@@ -325,5 +327,3 @@ class _Driver:
         rules = Counter(self.applied[-64:]).most_common(4)
         names = ", ".join(name for name, _ in rules)
         raise PassFault("MAIA0302", f"rewriting does not end; the rules that go round: {names}")
-
-

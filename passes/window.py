@@ -144,5 +144,3 @@ def move_apart(window: Window, moves: Moves) -> None:
     following = last.next
     for op in moves[1]:
         block.insert(op.detach(), following)
-
-

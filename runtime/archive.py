@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import re
 import struct
@@ -119,6 +120,8 @@ def _plain(path: Path, name: str) -> str:
 
 def _zip(path: Path, file: BinaryIO) -> dict[str, Entry]:
     infos = _directory(path, file)
+    if all(info.orig_filename != MANIFEST for info in infos):
+        raise MaiaError("MAIA0402", f"{path} is a zip archive without {MANIFEST}")
     size = file.seek(0, 2)
     found: dict[str, Entry] = {}
     spans: list[tuple[int, int, str]] = []
@@ -132,7 +135,7 @@ def _zip(path: Path, file: BinaryIO) -> dict[str, Entry]:
         found[name] = Entry(path, offset, info.file_size)
         spans.append((info.header_offset, offset + info.file_size, name))
     spans.sort()
-    for (_, end, one), (begin, _, other) in zip(spans, spans[1:], strict=False):
+    for (_, end, one), (begin, _, other) in itertools.pairwise(spans):
         if begin < end:
             raise MaiaError("MAIA0406", f"{path}: the entries {one} and {other} lie over each other")
     return found

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maiac.ir import Module, parse
+from maiac.ir import verify as check_module
+from maiac.ir.dims import evaluate
 from maiac.ir.dtypes import DType
 from maiac.ir.errors import MaiaError, raise_all
 from maiac.ir.graph import State, TensorData, Weight
@@ -52,8 +54,6 @@ def load_artifact(
     """
     before = identity(path) if path.is_file() else None
     archive = open_archive(path)
-    if MANIFEST not in archive.entries:
-        raise MaiaError("MAIA0402", f"{path} is a zip archive without {MANIFEST}")
     manifest = parse_manifest(archive.read(MANIFEST, MAX_MANIFEST), str(path))
     check_sizes(archive, manifest)
     heavy = sum(manifest.entries[n].size for n in (WEIGHTS, STATES) if n in manifest.entries)
@@ -67,6 +67,7 @@ def load_artifact(
         raise MaiaError("MAIA0408", f"{path}: {PROGRAM} is not UTF-8 text") from None
     if "main" not in module.functions:
         raise MaiaError("MAIA0408", f"{path}: the program has no function @main")
+    check_module(module)  # the executor generates code from it
     attach(module, archive, manifest)
     if before is not None and identity(path) != before:
         raise MaiaError("MAIA0418", f"{path} was replaced while it was read")
@@ -166,7 +167,7 @@ class _Finder:
             raise _Misfit(f"the manifest says {stored.type}")
         if any(not isinstance(d, int) for d in type.dims):
             raise _Misfit("its dims are not static")
-        dims = tuple(int(d) for d in type.dims)
+        dims = tuple(evaluate(d, {}) for d in type.dims)
         if stored.data is None:
             return None if isinstance(weight, State) else MetaTensor(to_torch(type.element), dims)
         codes = self.tensor(stored.data, type.element, dims)
@@ -178,7 +179,7 @@ class _Finder:
         """Codes with their scales: views of the file, put together when asked for."""
         if stored.scale is None or (stored.zero_point is None) == dtype.zero_point:
             raise _Misfit("its scale or zero point is missing")
-        shape = tuple(int(d) for d in dtype.scale_shape(dims))
+        shape = tuple(evaluate(d, {}) for d in dtype.scale_shape(dims))
         scale = self.tensor(stored.scale, dtype.scale, shape)
         zero = self.tensor(stored.zero_point, None, shape) if stored.zero_point else None
         return DerivedTensor(lambda: QTensor(codes.load(), scale.load(), zero.load() if zero else None, dtype))

@@ -37,7 +37,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Where one tensor lies: under ``key`` of a contained safetensors ``file``, or at an ``offset`` of a linked file."""
+    """Where one tensor lies: under ``key`` of a contained safetensors ``file``, or at ``offset`` of a linked file."""
 
     file: str = ""
     key: str = ""

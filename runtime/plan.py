@@ -148,7 +148,8 @@ class _Scope:
 
 
 def _arg_symbols(block: Block) -> set[str]:
-    return {s for arg in block.args for s in type_symbols(arg.type)}
+    """The symbols that arguments tell; the elements of a container tell none."""
+    return {s for a in block.args if isinstance(a.type, (TensorType, DimType)) for s in type_symbols(a.type)}
 
 
 class _Flattener:

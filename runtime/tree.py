@@ -28,6 +28,7 @@ Tree: TypeAlias = dict[str, Any]
 
 LEAF: Tree = {"t": "leaf"}
 _LIBRARIES = ("torch", "transformers", "diffusers")
+_classes: dict[str, Any] = {}  # name in a tree -> class, so that a call does not look for modules
 _CONSTANTS = (bool, int, float, str, type(None))
 
 
@@ -82,7 +83,7 @@ def _open(obj: Any) -> tuple[Tree, list[Any], list[str]] | None:
         return _named(kind, obj._asdict())
     if _is_model_output(kind):
         return _named(kind, dict(obj.items()))
-    if kind in pytree.SUPPORTED_NODES:
+    if _known_to_torch(kind):
         children, context = pytree.SUPPORTED_NODES[kind].flatten_fn(obj)
         return _registered(kind, context, len(children)), list(children), [f"[{i}]" for i in range(len(children))]
     if dataclasses.is_dataclass(obj):
@@ -101,6 +102,18 @@ def _registered(kind: Any, context: Any, count: int) -> Tree:
     keys = [k for k in named if isinstance(k, str)]
     keys = keys if len(keys) == len(named) == count else [str(i) for i in range(count)]
     return {"t": "named", "type": type_name(kind), "k": keys, "x": _dump_context(kind, context)}
+
+
+def _known_to_torch(kind: Any) -> bool:
+    """Whether torch's pytree takes instances apart; transformers tells it about its cache only when asked to."""
+    if kind in pytree.SUPPORTED_NODES:
+        return True
+    if getattr(kind, "__module__", "") != "transformers.cache_utils" or kind.__name__ != "DynamicCache":
+        return False
+    from transformers.integrations.executorch import register_dynamic_cache_export_support
+
+    register_dynamic_cache_export_support()
+    return kind in pytree.SUPPORTED_NODES
 
 
 def _dump_context(kind: Any, context: Any) -> str:
@@ -294,8 +307,10 @@ def _rebuild(tree: Tree, children: list[Any]) -> Any:
     The name comes from a file: nothing is called unless it is a class of one of the kinds that trees describe.
     """
     fields = dict(zip(tree["k"], children, strict=True))
-    kind = _import(tree["type"])
-    if "x" in tree and kind in pytree.SUPPORTED_NODES:
+    kind = _classes.get(tree["type"])
+    if kind is None:  # not asked for yet, or not imported by the user yet
+        kind = _classes[tree["type"]] = _import(tree["type"])
+    if "x" in tree and _known_to_torch(kind):
         return pytree.SUPPORTED_NODES[kind].unflatten_fn(children, _load_context(kind, tree["x"]))
     if not isinstance(kind, type):
         return fields

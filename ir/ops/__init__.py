@@ -25,6 +25,7 @@ from . import (
     shape,
     spectral,
     state,
+    text,
     window,
 )
 
@@ -53,5 +54,6 @@ __all__ = [
     "shape",
     "spectral",
     "state",
+    "text",
     "window",
 ]

@@ -26,7 +26,7 @@ def _yielded(region: Block) -> list[Type]:
 
 
 def _check_takes(region: Block, given: Sequence[Type]) -> None:
-    """TypeFault where a region's parameters are not for values of these types; dims may differ where one is symbolic."""
+    """TypeFault where a region's parameters are not for such values; dims may differ where one is symbolic."""
     takes = [a.type for a in region.args]
     if len(takes) != len(given) or not all(map(_may_be, given, takes)):
         raise TypeFault(f"the region takes {types_text(takes)}; expected {types_text(given)}")
@@ -96,9 +96,10 @@ def _(*init: Type, regions: Sequence[Block]) -> list[Type]:
 
 @op("trips:int?, c:bool?, init:value* -> ys*", regions=1)
 def loop(trips: Any, c: Any, *init: Any, regions: Sequence[Run], scans: int = 0) -> Any:
-    """Repeat the region (%i: i64[], %c: bool[], carried...) -> (c, carried..., scanned...) up to ``trips`` times while c.
+    """Repeat the region (%i: i64[], %c: bool[], carried...) -> (c, carried..., scanned...) while c.
 
-    The results are the last carried values and, for each of the ``scans`` scanned ones, all of them stacked (ONNX Loop).
+    At most ``trips`` times (ONNX Loop). The results are the last carried values and, for each of the ``scans``
+    scanned ones, all of them stacked.
     """
     limit = 2**63 - 1 if trips is None else int(trips)
     go, carried, rows, i = True if c is None else bool(c), init, [[] for _ in range(scans)], 0
@@ -112,11 +113,11 @@ def loop(trips: Any, c: Any, *init: Any, regions: Sequence[Run], scans: int = 0)
 
 @loop.infer
 def _(trips: Type | None, c: Type | None, *init: Type, regions: Sequence[Block], scans: int = 0) -> list[Type]:
-    go, *after = _yielded(regions[0]) or [None]
-    if len(after) != len(init) + scans:
+    yielded = _yielded(regions[0])
+    after = yielded[1:]
+    if not yielded or len(after) != len(init) + scans:
         raise TypeFault(f"the body yields {len(after)} values for {len(init)} carried and {scans} scanned ones")
-    assert go is not None
-    _check_condition(go)
+    _check_condition(yielded[0])
     _check_takes(regions[0], [TensorType(DType.I64), TensorType(DType.BOOL), *init])
     carried = [_common_type(a, b, i) for i, (a, b) in enumerate(zip(init, after, strict=False))]
     rows: list[Type] = []

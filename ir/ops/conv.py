@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..dims import DimLike, floordiv, product
+from ..dims import DimLike, ceildiv, floordiv, minimum, product
 from ..errors import TypeFault
 from ..opdef import Quant, op
 from ..types import TensorType, Type
@@ -208,13 +208,8 @@ def pooled(
         reach = (kernel[i] - 1) * (dilation[i] if dilation else 1) + 1
         room = before[i] + size + after[i] - reach
         count = floordiv(room + (stride[i] - 1 if ceil_mode else 0), stride[i]) + 1
-        if (
-            ceil_mode
-            and isinstance(count, int)
-            and isinstance(size, int)
-            and (count - 1) * stride[i] >= size + before[i]
-        ):
-            count -= 1
+        if ceil_mode and stride[i] > reach - after[i]:  # else no window can start behind the input
+            count = minimum(count, ceildiv(before[i] + size, stride[i]))
         dims.append(count)
     return TensorType(x.dtype, tuple(dims))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ..dtypes import DType
 from ..errors import TypeFault
 from ..opdef import op, unknown
 from ..types import TensorType, Type
+from .sampling import Sample, Sampler
 from .values import to_torch
 
 
@@ -33,7 +35,9 @@ def slice_to(x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None
     where = list(range(count)) if axes is None else axes.tolist()
     stride = [1] * count if steps is None else steps.tolist()
     for start, end, dim, step in zip(starts.tolist(), ends.tolist(), where, stride, strict=True):
-        kept = range(*builtins.slice(start, None if step < 0 and end < -x.shape[dim] else end, step).indices(x.shape[dim]))
+        kept = range(
+            *builtins.slice(start, None if step < 0 and end < -x.shape[dim] else end, step).indices(x.shape[dim])
+        )
         x = x.index_select(dim, torch.tensor(list(kept), dtype=torch.long))
     return x
 
@@ -77,7 +81,7 @@ def _(x: TensorType, axes: TensorType) -> Type:
 @op("x, pads:int, value?, axes:int? -> y")
 def pad_to(x: Any, pads: Any, value: Any = None, axes: Any = None, *, mode: str = "constant") -> Any:
     """x padded by amounts (all before, then all after) along axes that only the run tells (ONNX Pad)."""
-    from .shape import pad  # noqa: PLC0415
+    from .shape import pad
 
     where = list(range(x.ndim)) if axes is None else [a % x.ndim for a in axes.tolist()]
     amounts, spread = pads.tolist(), [0] * (2 * x.ndim)
@@ -114,9 +118,9 @@ def _(shape: TensorType, *, value: Any, dtype: DType, rank: int) -> Type:
     return TensorType(dtype, tuple(unknown(i) for i in range(rank)))
 
 
-@op("x -> y")
+@op("x -> y", alias="x", local={"shape": "y"})
 def refine(x: Any, *, shape: tuple[int, ...]) -> Any:
-    """x, whose dims are known to be these: it ties the symbols of two shapes together. Fails where they differ."""
+    """x, which is said to have these dims where its own type leaves them open; it fails where they differ."""
     if tuple(x.shape) != tuple(shape):
         raise ValueError(f"a tensor of shape {list(x.shape)} was said to have shape {list(shape)}")
     return x
@@ -127,3 +131,47 @@ def _(x: TensorType, *, shape: tuple[DimLike, ...]) -> Type:
     if len(shape) != x.rank:
         raise TypeFault(f"x is {x}; shape {list(shape)} has another rank")
     return TensorType(x.dtype, shape)
+
+
+@expand_to.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4, 1), torch.tensor([4, 6])), {"rank": 2}
+    yield (s.real(6), torch.tensor([2, 1, 1])), {"rank": 3}
+
+
+@slice_to.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4, 6), torch.tensor([1, 0]), torch.tensor([3, 100])), {}
+    yield (s.real(4, 6), torch.tensor([-1]), torch.tensor([-100]), torch.tensor([1]), torch.tensor([-2])), {}
+
+
+@unsqueeze_at.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4, 6), torch.tensor([0, -1])), {}
+
+
+@squeeze_at.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(1, 4, 1), torch.tensor([0, -1])), {}
+
+
+@pad_to.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4, 6), torch.tensor([1, 0, 2, 3]), s.real()), {}
+    yield (s.real(4, 6), torch.tensor([1, 2]), None, torch.tensor([-1])), {"mode": "reflect"}
+
+
+@range_to.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (torch.tensor(1), torch.tensor(8), torch.tensor(3)), {}
+    yield (torch.tensor(1.0), torch.tensor(0.0), torch.tensor(-0.25)), {}
+
+
+@full_to.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (torch.tensor([2, 4]),), {"value": 1.5, "dtype": s.dtype, "rank": 2}
+
+
+@refine.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4, 6),), {"shape": (4, 6)}

@@ -58,9 +58,7 @@ def _(s: Sampler) -> Iterator[Sample]:
 
 
 @op("x:floatc -> y")
-def fft(
-    x: Any, *, dims: tuple[int, ...], norm: str = "none", inverse: bool = False, onesided: bool = False
-) -> Any:
+def fft(x: Any, *, dims: tuple[int, ...], norm: str = "none", inverse: bool = False, onesided: bool = False) -> Any:
     """The discrete Fourier transform over dims; of real x one-sided: the half of the last dim that the other mirrors.
 
     norm: none, ortho (by sqrt(n)) or forward (by n): what this transform, whichever direction, is divided by.
@@ -69,7 +67,9 @@ def fft(
         return torch.fft.rfftn(x, dim=dims, norm=_SCALE[norm])
     if not x.is_complex():
         x = torch.complex(x, torch.zeros_like(x))
-    return torch.fft.ifftn(x, dim=dims, norm=_INVERSE[norm]) if inverse else torch.fft.fftn(x, dim=dims, norm=_SCALE[norm])
+    return (
+        torch.fft.ifftn(x, dim=dims, norm=_INVERSE[norm]) if inverse else torch.fft.fftn(x, dim=dims, norm=_SCALE[norm])
+    )
 
 
 @fft.infer

@@ -158,9 +158,7 @@ def _(s: Sampler) -> Iterator[Sample]:
 
 
 @op("q:float, k:float, v:float, mask? -> y, lse")
-def attention_lse(
-    q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False, scale: float | None = None
-) -> Any:
+def attention_lse(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False, scale: float | None = None) -> Any:
     """attention of [b h t d] operands, and the logarithm of each row's sum of exponentials, which its gradient reads.
 
     lse[b, h, t] is float32 for half-precision operands (Dao et al. 2022).
@@ -169,7 +167,9 @@ def attention_lse(
 
 
 @attention_lse.infer
-def _(q: TensorType, k: TensorType, v: TensorType, mask: Any = None, *, causal: bool = False, scale: Any = None) -> list[Type]:
+def _(
+    q: TensorType, k: TensorType, v: TensorType, mask: Any = None, *, causal: bool = False, scale: Any = None
+) -> list[Type]:
     if q.rank != 4:
         raise TypeFault(f"q is {q}; expected four dims")
     assert attention.infer_rule is not None
@@ -218,7 +218,9 @@ def _(results: list[Type], q: TensorType, k: TensorType, v: TensorType, *_: Any,
 
 
 @attention_grad.flops
-def _(results: list[Type], grad: TensorType, q: TensorType, k: TensorType, v: TensorType, *_: Any, **__: Any) -> DimLike:
+def _(
+    results: list[Type], grad: TensorType, q: TensorType, k: TensorType, v: TensorType, *_: Any, **__: Any
+) -> DimLike:
     assert attention.flops_rule is not None
     return attention.flops_rule(results, q, k, v) * 5 // 2  # five products for the forward pass's two
 

@@ -141,7 +141,8 @@ def _(s: Sampler) -> Iterator[Sample]:
 @op("x:float -> y", linear="x")
 def adaptive_avg_pool(x: Any, *, sizes: tuple[int, ...]) -> Any:
     """The mean of windows that divide each of the last dims into so many parts (of sizes that differ by at most 1)."""
-    return (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[len(sizes) - 1](x, sizes)
+    pools: Any = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+    return pools[len(sizes) - 1](x, sizes)
 
 
 @adaptive_avg_pool.infer

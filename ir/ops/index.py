@@ -199,9 +199,13 @@ def _slots(x: Any, indices: tuple[Any, ...], dims: tuple[int, ...]) -> list[Any]
     dim = 0
     while dim < x.ndim:
         chosen = at.get(dim)
-        mask = chosen if chosen is not None and chosen.dtype == torch.bool else None
-        slots.append(chosen if chosen is mask else chosen.long())
-        dim += 1 if mask is None else mask.ndim
+        if chosen is None:
+            slots.append(None)
+            dim += 1
+            continue
+        mask = chosen.dtype == torch.bool
+        slots.append(chosen if mask else chosen.long())
+        dim += chosen.ndim if mask else 1
     return slots
 
 

@@ -63,7 +63,7 @@ def _(results: list[Type], x: TensorType, y: TensorType) -> Type:
     (rows, k), (other, columns) = x.split[-2:], y.split[-2:]
     if k != other:
         raise TypeFault(f"matmul: the contracted dim is split differently in {x} and {y}", "MAIA0108")
-    if x.owed and y.owed or (k and (x.owed or y.owed)):
+    if (x.owed and y.owed) or (k and (x.owed or y.owed)):
         raise TypeFault("matmul: a product of two sums that are owed is not their sum", "MAIA0108")
     rank = len(results[0].dims) if isinstance(results[0], TensorType) else 0
     lead = [_lead_split(x, y, i) for i in range(rank, 2, -1)]
@@ -95,6 +95,32 @@ def _(s: Sampler) -> Iterator[Sample]:
         ((6,), (6,)),
     ]:
         yield (s.real(*x), s.real(*y)), {}
+
+
+@op("x:float[t k], w:float[e k n], ends:int[e] -> y[t n]", dtype="x", linear="x w", whole="t e")
+def grouped_matmul(x: Any, w: Any, ends: Any) -> Any:
+    """Rows of x, sorted by group, each times its group's matrix: group i ends before row ends[i] (experts' products).
+
+    Rows behind the last end are 0.
+    """
+    y = x.new_zeros(x.shape[0], w.shape[2])
+    start = 0
+    for i, end in enumerate(ends.tolist()):
+        if end > start:
+            torch.mm(x[start:end], w[i], out=y[start:end])
+        start = end
+    return y
+
+
+@grouped_matmul.flops
+def _(results: list[Type], x: TensorType, w: TensorType, ends: TensorType) -> DimLike:
+    return product(x.dims) * w.dims[-1] * 2  # each row meets one matrix
+
+
+@grouped_matmul.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for ends in ([2, 2, 5, 6], [0, 0, 1, 4]):
+        yield (s.real(6, 4), s.real(4, 4, 8), torch.tensor(ends)), {}
 
 
 @op("xs:num* -> y", linear="xs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,11 +97,11 @@ def f4_codes(x: Any) -> Any:
     """Codes of f4e2m1 nearest to x, ties to even, one to a byte."""
     magnitude = x.abs()
     code = torch.zeros_like(x, dtype=torch.uint8)
-    for i, (low, high) in enumerate(zip(F4_MAGNITUDES, F4_MAGNITUDES[1:], strict=False)):
+    for i, (low, high) in enumerate(itertools.pairwise(F4_MAGNITUDES)):
         middle = (low + high) / 2
         code += (magnitude >= middle) if i % 2 else (magnitude > middle)
-    code = torch.where(x.isnan(), 7, code)
-    return (code | (torch.signbit(x).to(torch.uint8) << 3)).to(torch.uint8)
+    signed = code | (torch.signbit(x).to(torch.uint8) << 3)
+    return torch.where(x.isnan(), 8, signed).to(torch.uint8)  # f4e2m1 has no NaN; ONNX gives -0
 
 
 def _to_e8m0(x: Any, saturate: bool, rounding: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from ..errors import TypeFault
 from ..opdef import op
 from ..types import TensorType, Type
 from .lowbit import convert, decode
+from .sampling import Sample, Sampler
 from .values import to_torch
 
 
@@ -49,7 +51,9 @@ def quantize_linear(
     ratio = x.to(wide) / _spread(decode(scale, _held(scale)).to(wide), x, dim, block)
     offset = None if zero is None else _spread(decode(zero, zero_source).float(), x, dim, block)
     if not to.is_integer:
-        return convert.reference(ratio.float() if offset is None else ratio.float() + offset, to=to, source=DType.F32, saturate=saturate)
+        return convert.reference(
+            ratio.float() if offset is None else ratio.float() + offset, to=to, source=DType.F32, saturate=saturate
+        )
     codes = ratio.float().round() if offset is None else ratio.float().round() + offset
     low, high = _limits(to)
     return codes.clamp(low, high).to(torch.int32).to(to_torch(to))
@@ -83,3 +87,22 @@ def _(x: TensorType, scale: TensorType, zero: Any = None, *, to: DType, source: 
     if x.dtype is not source:
         raise TypeFault(f"x is {x}; source says {source}")
     return TensorType(to, x.dims)
+
+
+@quantize_linear.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    attrs: dict[str, Any] = {"to": DType.I8, "zero_source": DType.I8}
+    scale = s.real(low=0.1, high=1.0, dtype=DType.F32)
+    yield (s.real(4, 6), scale), attrs
+    yield (s.real(4, 6), s.real(6, low=0.1, high=1.0, dtype=DType.F32), s.ints(6, dtype=DType.I8)), {**attrs, "dim": 1}
+    yield (s.real(4, 6), s.real(4, 3, low=0.1, high=1.0, dtype=DType.F32)), {**attrs, "dim": 1, "block": 2}
+    yield (s.real(4, 6), scale), {"to": DType.F8E4M3FN, "zero_source": DType.F8E4M3FN}
+
+
+@dequantize_linear.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    attrs: dict[str, Any] = {"to": DType.F32, "source": DType.I8}
+    codes = s.ints(4, 6, low=-9, high=9, dtype=DType.I8)
+    yield (codes, s.real(dtype=DType.F32)), attrs
+    yield (codes, s.real(4, dtype=DType.F32), s.ints(4, dtype=DType.I8)), attrs
+    yield (codes, s.real(4, 3, dtype=DType.F32)), {**attrs, "dim": 1, "block": 2}

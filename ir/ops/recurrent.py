@@ -12,6 +12,7 @@ from ..dims import DimLike, product
 from ..errors import TypeFault
 from ..opdef import op
 from ..types import TensorType, Type
+from .sampling import Sample, Sampler
 
 Activation = Callable[[Any], Any]
 
@@ -35,10 +36,22 @@ def _activation(name: str, alpha: float | None, beta: float | None) -> Activatio
 
 
 ACTIVATIONS = frozenset(
-    "sigmoid tanh relu softsign softplus affine leakyrelu thresholdedrelu scaledtanh hardsigmoid elu".split()
+    [
+        "sigmoid",
+        "tanh",
+        "relu",
+        "softsign",
+        "softplus",
+        "affine",
+        "leakyrelu",
+        "thresholdedrelu",
+        "scaledtanh",
+        "hardsigmoid",
+        "elu",
+    ]
 )
-WITH_ALPHA = frozenset("affine leakyrelu thresholdedrelu scaledtanh hardsigmoid elu".split())
-WITH_BETA = frozenset("affine scaledtanh hardsigmoid".split())
+WITH_ALPHA = frozenset(["affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu"])
+WITH_BETA = frozenset(["affine", "scaledtanh", "hardsigmoid"])
 
 
 def _activations(names: tuple[str, ...], alphas: tuple[float, ...], betas: tuple[float, ...]) -> list[Activation]:
@@ -73,7 +86,9 @@ def _clip(clip: float | None) -> Activation:
     return (lambda v: v.clamp(-clip, clip)) if clip else (lambda v: v)
 
 
-def _collect(ys: list[Any], lasts: list[list[Any]], x: Any, lengths: Any, direction: str, layout: int) -> tuple[Any, ...]:
+def _collect(
+    ys: list[Any], lasts: list[list[Any]], x: Any, lengths: Any, direction: str, layout: int
+) -> tuple[Any, ...]:
     """Directions joined: y[t d n h] and last states [d n h], or batch first with layout 1."""
     steps, batch = (x.shape[1], x.shape[0]) if layout else (x.shape[0], x.shape[1])
     limit = torch.full((batch,), steps) if lengths is None else lengths.long()
@@ -242,3 +257,26 @@ def _count(results: list[Type], x: TensorType, w: TensorType, r: TensorType, *re
 
 for _definition in (lstm, gru, rnn):
     _definition.flops(_count)
+
+
+@lstm.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    x, w, r = s.real(6, 2, 4), s.real(2, 8, 4), s.real(2, 8, 2)
+    yield (x, w, r), {"hidden": 2, "direction": "bidirectional"}
+    rest = (s.real(1, 16), torch.tensor([6, 3]), s.real(1, 2, 2), s.real(1, 2, 2), s.real(1, 6))
+    yield (x, w[:1], r[:1], *rest), {"hidden": 2, "direction": "reverse", "clip": 1.0, "couple": True}
+    yield (s.real(2, 6, 4), w[:1], r[:1]), {"hidden": 2, "layout": 1}
+
+
+@gru.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    x, w, r = s.real(6, 2, 4), s.real(2, 6, 4), s.real(2, 6, 2)
+    yield (x, w, r), {"hidden": 2, "direction": "bidirectional"}
+    yield (x, w[:1], r[:1], s.real(1, 12), torch.tensor([6, 3]), s.real(1, 2, 2)), {"hidden": 2, "reset_after": True}
+
+
+@rnn.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    x, w, r = s.real(6, 2, 4), s.real(2, 2, 4), s.real(2, 2, 2)
+    yield (x, w, r), {"hidden": 2, "direction": "bidirectional"}
+    yield (x, w[:1], r[:1], s.real(1, 4), torch.tensor([6, 3]), s.real(1, 2, 2)), {"hidden": 2, "direction": "reverse"}

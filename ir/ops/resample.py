@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ..dims import DimLike, product
 from ..errors import TypeFault
 from ..opdef import op, unknown
 from ..types import TensorType, Type
+from .sampling import Sample, Sampler
 
 COORDINATES = (
     "half_pixel",
@@ -123,7 +125,7 @@ def resize(
             y = y.index_select(d, _nearest(at, rounding).clamp(0, have[i] - 1).long())
             continue
         weights = _weights(at, have[i], factor[i], mode, rounding, cubic, exclude_outside, antialias)
-        y = torch.tensordot(y, weights, ([d], [1])).movedim(-1, d)
+        y = torch.tensordot(y, weights, dims=([d], [1])).movedim(-1, d)  # pyright: ignore[reportArgumentType]
     if coordinates == "tf_crop_and_resize":
         for i, d in enumerate(over):
             y = torch.where(beyond[i].reshape([-1 if k == d else 1 for k in range(x.ndim)]), outside, y)
@@ -265,3 +267,30 @@ def _corners(image: Any, ys: torch.Tensor, xs: torch.Tensor) -> list[Any]:
 @roi_align.infer
 def _(x: TensorType, rois: TensorType, batch: TensorType, *, height: int, width: int, **_: Any) -> Type:
     return TensorType(x.dtype, (rois.dims[0], x.dims[1], height, width))
+
+
+@resize.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    x = s.real(2, 4, 6)
+    for mode in ("nearest", "linear", "cubic"):
+        for coordinates in ("half_pixel", "align_corners", "asymmetric"):
+            yield (x,), {"to": (8, 3), "dims": (1, 2), "mode": mode, "coordinates": coordinates}
+    yield (x,), {"factors": (1.0, 0.5, 1.5), "mode": "linear", "antialias": True}
+    yield (x, None, torch.tensor([2, 8, 12])), {}
+    yield (x, None, None, torch.tensor([1.0, 2.0, 0.5])), {"mode": "linear"}
+
+
+@grid_sample.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    for mode in ("linear", "nearest"):
+        yield (s.real(2, 4, 6, 8), s.real(2, 3, 5, 2, low=-1.0, high=1.0)), {"mode": mode}
+
+
+@roi_align.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    rois = torch.tensor([[0.0, 0.0, 4.0, 4.0], [1.0, 2.0, 5.0, 6.0]]).to(s.real(1).dtype)
+    for reduce in ("avg", "max"):
+        yield (
+            (s.real(2, 4, 6, 8), rois, torch.tensor([0, 1])),
+            {"height": 2, "width": 3, "samples": 2, "reduce": reduce},
+        )

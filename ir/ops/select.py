@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from ..dtypes import DType
 from ..errors import TypeFault
 from ..opdef import op, unknown
 from ..types import TensorType, Type
+from .sampling import Sample, Sampler
 
 
 @op("x -> values, first, inverse, counts")
@@ -97,3 +99,21 @@ def _(x: TensorType) -> Type:
     if x.rank < 2 or x.dims[-1] != x.dims[-2]:
         raise TypeFault(f"x is {x}; expected square matrices in its last two dims")
     return TensorType(x.dtype, x.dims[:-2])
+
+
+@unique.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.ints(8, high=4),), {}
+    yield (s.ints(4, 2, high=2),), {"dim": 0, "sorted": False}
+
+
+@non_max_suppression.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    boxes = s.real(2, 6, 4, low=0.0, high=1.0)
+    yield (boxes, s.real(2, 2, 6), torch.tensor(3), torch.tensor(0.5), torch.tensor(0.1)), {}
+    yield (boxes, s.real(2, 2, 6), torch.tensor(2)), {"center": True}
+
+
+@det.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(2, 4, 4, dtype=DType.F32),), {}

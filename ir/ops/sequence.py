@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from ..dtypes import DType
 from ..errors import TypeFault
 from ..opdef import mentions_unknown, op, unknown
 from ..types import OptionalType, SequenceType, TensorType, Type
+from .sampling import Sample, Sampler
 
 
 def joined(a: Type, b: Type) -> Type:
@@ -124,7 +126,8 @@ def _(s: Type, *, dim: int, new_axis: bool = False) -> Type:
     at = dim % (len(dims) + new_axis)
     dims[at : at + (not new_axis)] = [unknown(at)]
     return TensorType(
-        element.dtype, tuple(d if isinstance(d, int) or mentions_unknown(d) else unknown(10 + i) for i, d in enumerate(dims))
+        element.dtype,
+        tuple(d if isinstance(d, int) or mentions_unknown(d) else unknown(10 + i) for i, d in enumerate(dims)),
     )
 
 
@@ -193,3 +196,70 @@ def optional_has(o: Any) -> Any:
 @optional_has.infer
 def _(o: Type) -> Type:
     return TensorType(DType.BOOL)
+
+
+@sequence_construct.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4), s.real(4)), {}
+    yield (s.real(4), s.real(6)), {}
+
+
+@sequence_empty.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (), {"dtype": s.dtype, "rank": 1}
+
+
+@sequence_at.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield ([s.real(4), s.real(4)], torch.tensor(-1)), {}
+
+
+@sequence_length.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield ([s.real(4), s.real(4)],), {}
+
+
+@sequence_insert.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield ([s.real(4)], s.real(4)), {}
+    yield ([s.real(4)], s.real(4), torch.tensor(0)), {}
+
+
+@sequence_erase.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield ([s.real(4), s.real(4)],), {}
+    yield ([s.real(4), s.real(4)], torch.tensor(0)), {}
+
+
+@concat_from_sequence.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield ([s.real(4, 6), s.real(4, 6)],), {"dim": 1}
+    yield ([s.real(4, 6), s.real(4, 6)],), {"dim": -1, "new_axis": True}
+
+
+@split_to_sequence.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4, 6),), {"dim": 1, "keepdim": False}
+    yield (s.real(4, 6), torch.tensor(2)), {"dim": 0}
+    yield (s.real(4, 6), torch.tensor([2, 4])), {"dim": -1}
+
+
+@optional.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4),), {}
+
+
+@optional_none.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (), {"dtype": s.dtype, "rank": 1}
+    yield (), {"dtype": s.dtype, "rank": 1, "sequence": True}
+
+
+@optional_get.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4),), {}
+
+
+@optional_has.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(4),), {}

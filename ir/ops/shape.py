@@ -84,7 +84,7 @@ def factor_groups(have: Sequence[DimLike], want: Sequence[DimLike]) -> list[tupl
 def _smaller(a: DimLike, b: DimLike) -> bool:
     if isinstance(a, int) and isinstance(b, int):
         return a < b
-    return isinstance(floordiv(b, a), int) or not isinstance(floordiv(a, b), int) and _divides(b, a)
+    return isinstance(floordiv(b, a), int) or (not isinstance(floordiv(a, b), int) and _divides(b, a))
 
 
 def _divides(a: DimLike, b: DimLike) -> bool:
@@ -176,9 +176,16 @@ def slice(x: Any, *, dim: int, start: int = 0, end: int | None = None, step: int
     return x.index_select(dim, torch.arange(first, stop, step))
 
 
+def own_axis(x: TensorType, dim: int) -> int:
+    """``axis`` of a tensor that must have dims; torch lets a tensor of rank 0 pass for one of rank 1 elsewhere."""
+    if not x.rank:
+        raise TypeFault(f"x is {x}, which has no dims")
+    return axis(x, dim)
+
+
 @slice.infer
 def _(x: TensorType, *, dim: int, start: DimLike = 0, end: DimLike | None = None, step: DimLike = 1) -> Type:
-    at = axis(x, dim)
+    at = own_axis(x, dim)
     dims = list(x.dims)
     dims[at] = sliced_size(x.dims[at], start, end, step)
     return TensorType(x.dtype, tuple(dims))
@@ -245,7 +252,7 @@ def concat(*xs: Any, dim: int) -> Any:
 def _(*xs: TensorType, dim: int) -> Type:
     if not xs:
         raise TypeFault("concat needs at least one operand")
-    at = axis(xs[0], dim)
+    at = own_axis(xs[0], dim)
     dims = list(xs[0].dims)
     for x in xs[1:]:
         rest = [d for i, d in enumerate(x.dims) if i != at]
@@ -284,7 +291,7 @@ def split(x: Any, *, dim: int, parts: tuple[int, ...]) -> Any:
 
 @split.infer
 def _(x: TensorType, *, dim: int, parts: tuple[DimLike, ...]) -> list[Type]:
-    at = axis(x, dim)
+    at = own_axis(x, dim)
     total: DimLike = 0
     for part in parts:
         total = part + total

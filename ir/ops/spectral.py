@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from ..dtypes import DType
 from ..errors import TypeFault
 from ..opdef import op, unknown
 from ..types import TensorType, Type
+from .sampling import Sample, Sampler
 from .values import to_torch
 
 
@@ -20,7 +22,7 @@ def dft(
 ) -> Any:
     """The discrete Fourier transform of x[*s 1] or x[*s 2] along an axis, cut or padded with zeros to a length.
 
-    axis: where given, it stands for ``dim``. onesided: only the frequencies up to half; a real result of a one-sided inverse.
+    axis: where given, it stands for ``dim``. onesided: only frequencies up to half; a one-sided inverse is real.
     """
     at = int(axis) if axis is not None else dim
     at = at + x.ndim if at < 0 else at
@@ -96,3 +98,22 @@ def mel_weights(bins: Any, size: Any, rate: Any, low: Any, high: Any, *, dtype: 
 @mel_weights.infer
 def _(*operands: TensorType, dtype: DType = DType.F32) -> Type:
     return TensorType(dtype, (unknown(0), unknown(1)))
+
+
+@dft.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(2, 8, 1, dtype=DType.F32),), {"dim": 1, "onesided": True}
+    yield (s.real(2, 8, 2, dtype=DType.F32),), {"dim": -2, "inverse": True}
+    yield (s.real(2, 5, 2, dtype=DType.F32),), {"dim": 1, "inverse": True, "onesided": True}
+    yield (s.real(2, 8, 1, dtype=DType.F64), torch.tensor(6), torch.tensor(1)), {}
+
+
+@stft.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(2, 16, 1, dtype=DType.F32), torch.tensor(4), s.real(8, dtype=DType.F32)), {}
+    yield (s.real(2, 16, dtype=DType.F32), torch.tensor(4), None, torch.tensor(8)), {"onesided": False}
+
+
+@mel_weights.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (torch.tensor(4), torch.tensor(16), torch.tensor(8000), torch.tensor(0.0), torch.tensor(4000.0)), {}

@@ -39,9 +39,7 @@ TORCH: dict[DType, torch.dtype] = {
     DType.C64: torch.complex64,
     DType.C128: torch.complex128,
 }
-FROM_TORCH: dict[torch.dtype, DType] = {
-    t: d for d, t in TORCH.items() if d.bits >= 8
-}
+FROM_TORCH: dict[torch.dtype, DType] = {t: d for d, t in TORCH.items() if d.bits >= 8}
 
 
 def to_torch(dtype: DType) -> torch.dtype:

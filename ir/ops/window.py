@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from ..dims import DimLike, product
+from ..dtypes import DType
 from ..errors import TypeFault
 from ..opdef import op
 from ..types import TensorType, Type
 from .conv import pooled, window, window_flops
-from ..dtypes import DType
+from .sampling import Sample, Sampler
 
 
 def _unfolded(
-    x: Any, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...],
-    counts: list[int], fill: float,
+    x: Any,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    counts: list[int],
+    fill: float,
 ) -> Any:
     """[n c *counts *kernel]: each window's elements; beyond the input lies ``fill``."""
     spatial = len(kernel)
@@ -108,7 +115,9 @@ def max_window(
     return values, place + planes * int(torch.tensor(sizes).prod())
 
 
-def _same_window(x: TensorType, *, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False, **_: Any) -> Type:
+def _same_window(
+    x: TensorType, *, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False, **_: Any
+) -> Type:
     return pooled(x, kernel, stride, padding, dilation, ceil_mode)
 
 
@@ -117,7 +126,9 @@ lp_window.infer(_same_window)
 
 
 @max_window.infer
-def _(x: TensorType, *, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False, **_: Any) -> list[Type]:
+def _(
+    x: TensorType, *, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False, **_: Any
+) -> list[Type]:
     y = pooled(x, kernel, stride, padding, dilation, ceil_mode)
     return [y, TensorType(DType.I64, y.dims)]
 
@@ -200,15 +211,15 @@ def deform_conv(
     n, c, height, width = x.shape
     kh, kw = w.shape[2:]
     oh, ow = offset.shape[2:]
-    moved = offset.reshape(n, offset_groups, kh * kw, 2, oh, ow)
+    moved = offset.double().reshape(n, offset_groups, kh * kw, 2, oh, ow)
     taps_y = (torch.arange(kh) * dilation[0]).repeat_interleave(kw).reshape(-1, 1, 1)
     taps_x = (torch.arange(kw) * dilation[1]).repeat(kh).reshape(-1, 1, 1)
     ys = moved[:, :, :, 0] + taps_y + (torch.arange(oh) * stride[0] - padding[0]).reshape(-1, 1)
     xs = moved[:, :, :, 1] + taps_x + (torch.arange(ow) * stride[1] - padding[2])
-    grid = torch.stack((2 * (xs + 0.5) / width - 1, 2 * (ys + 0.5) / height - 1), -1).to(x.dtype)
+    grid = torch.stack((2 * (xs + 0.5) / width - 1, 2 * (ys + 0.5) / height - 1), -1)
     planes = x.reshape(n * offset_groups, c // offset_groups, height, width)
     grid = grid.reshape(n * offset_groups, kh * kw * oh, ow, 2)
-    read = F.grid_sample(planes, grid, "bilinear", "zeros", False)
+    read = F.grid_sample(planes.double(), grid, "bilinear", "zeros", False).to(x.dtype)  # places are exact in f64
     read = read.reshape(n, offset_groups, c // offset_groups, kh * kw, oh, ow)
     if mask is not None:
         read = read * mask.reshape(n, offset_groups, 1, kh * kw, oh, ow)
@@ -233,7 +244,9 @@ def _(
 ) -> Type:
     if x.rank != 4 or w.rank != 4:
         raise TypeFault(f"x is {x} and w is {w}; expected two spatial dims")
-    sizes = [window(x.dims[i + 2], w.dims[i + 2], stride[i], padding[2 * i], padding[2 * i + 1], dilation[i]) for i in (0, 1)]
+    sizes = [
+        window(x.dims[i + 2], w.dims[i + 2], stride[i], padding[2 * i], padding[2 * i + 1], dilation[i]) for i in (0, 1)
+    ]
     return TensorType(x.dtype, (x.dims[0], w.dims[0], *sizes))
 
 
@@ -248,3 +261,52 @@ def lrn(x: Any, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: flo
 @lrn.infer
 def _(x: TensorType, **_: Any) -> Type:
     return x.whole()
+
+
+@avg_window.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    attrs: dict[str, Any] = {"kernel": (2, 3), "stride": (2, 1), "padding": (0, 1, 1, 0), "dilation": (1, 2)}
+    yield (s.real(2, 4, 6, 8),), attrs
+    yield (s.real(2, 4, 6, 8),), {**attrs, "ceil_mode": True, "count_include_pad": True}
+
+
+@lp_window.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(2, 4, 7),), {"kernel": (3,), "stride": (2,), "padding": (1, 1), "dilation": (1,), "p": 2}
+
+
+@max_window.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    attrs: dict[str, Any] = {"kernel": (2, 3), "stride": (2, 1), "padding": (0, 1, 1, 0), "dilation": (1, 2)}
+    yield (s.real(2, 4, 6, 8),), attrs
+    yield (s.real(2, 4, 6, 8),), {**attrs, "ceil_mode": True, "column_major": True}
+
+
+@max_unpool.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(1, 2, 2), torch.tensor([[[0, 3], [5, 6]]])), {"shape": (1, 2, 4)}
+
+
+@col2im.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    attrs: dict[str, Any] = {
+        "image": (4, 6),
+        "block": (2, 2),
+        "stride": (2, 2),
+        "padding": (0, 0, 0, 0),
+        "dilation": (1, 1),
+    }
+    yield (s.real(2, 8, 6),), attrs
+
+
+@deform_conv.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    attrs: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1)}
+    x, w, offset = s.real(2, 4, 4, 6), s.real(6, 4, 2, 2), s.real(2, 8, 3, 5)
+    yield (x, w, offset), attrs
+    yield (x, w, offset, s.real(6), s.real(2, 4, 3, 5)), attrs
+
+
+@lrn.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.real(2, 4, 6),), {"size": 3}

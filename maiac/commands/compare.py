@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from ..difference import Difference
 
 
-class Order(str, Enum):
+DIFFER = "MAIA0710"  # the number under which `maiac explain` says what to do
+
+
+class Order(StrEnum):
     """How layers are listed."""
 
     worst = "worst"
@@ -24,13 +27,17 @@ class Order(str, Enum):
 
 def compare(
     artifact: ArtifactArgument,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The source: .onnx, .pt2, Hugging Face folder, factory.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="The source: .onnx, .pt2, Hugging Face folder, factory.")
+    ],
     input: InputOption = [],  # noqa: B006  (typer reads the default)
     seed: SeedOption = 0,
     dim: DimOption = [],  # noqa: B006
     rtol: Annotated[float | None, typer.Option(min=0, help="Allowed difference, relative to the element.")] = None,
     atol: Annotated[float | None, typer.Option(min=0, help="Allowed difference of an element.")] = None,
-    min_sqnr: Annotated[float | None, typer.Option(metavar="DB", help="Signal to noise that every output must reach.")] = None,
+    min_sqnr: Annotated[
+        float | None, typer.Option(metavar="DB", help="Signal to noise that every output must reach.")
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Measure every layer too.")] = False,
     order: Annotated[Order, typer.Option(help="List layers worst first or in program order.")] = Order.worst,
     top: Annotated[int, typer.Option(min=1, help="List so many layers.")] = 20,
@@ -67,6 +74,7 @@ def _plain(found: Comparison, order: Order) -> dict[str, object]:
         "engine": found.engine,
         "judged": found.judged,
         "fits": found.fits,
+        "code": None if found.fits else DIFFER,
         "outputs": [d.to_json() for d in found.outputs],
         "layers": rows,
         "unmatched_layers": found.unmatched,
@@ -97,11 +105,16 @@ def _show(found: Comparison, order: Order, top: int, inputs: str) -> None:
             listed.add_row(escape(layer.name), layer.op, escape(layer.type), max_abs, *others)
         out().print(listed)
         more = max(0, len(found.layers) - top)
-        out().print(f"[dim]{plural(len(found.layers), 'layer')} measured" + (f", {more} not shown (--top)" if more else "") + (f", {found.unmatched} of the source have no counterpart" if found.unmatched else "") + "[/dim]")
+        out().print(
+            f"[dim]{plural(len(found.layers), 'layer')} measured"
+            + (f", {more} not shown (--top)" if more else "")
+            + (f", {found.unmatched} of the source have no counterpart" if found.unmatched else "")
+            + "[/dim]"
+        )
     if not found.judged:
         verdict = "[yellow]not judged[/yellow]: the artifact is quantized; give --min-sqnr, --rtol or --atol"
     else:
-        verdict = "[green]agree[/green]" if found.fits else "[red]differ[/red]"
+        verdict = "[green]agree[/green]" if found.fits else f"[red]differ[/red] ({DIFFER})"
     out().print(f"{verdict}  [dim]against {found.engine}, on {inputs}[/dim]")
 
 

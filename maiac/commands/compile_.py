@@ -24,8 +24,12 @@ def compile(
     tp: TpOption = 1,
     pp: PpOption = 1,
     passes: Annotated[str | None, typer.Option(help="Another pipeline, such as 'fold,cse,dce'.")] = None,
-    dump_ir: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the program's text after every pass.")] = None,
-    link_weights: Annotated[bool, typer.Option("--link-weights", help="Leave weights in the files where they are.")] = False,
+    dump_ir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the program's text after every pass.")
+    ] = None,
+    link_weights: Annotated[
+        bool, typer.Option("--link-weights", help="Leave weights in the files where they are.")
+    ] = False,
     golden: Annotated[
         bool | None, typer.Option("--golden/--no-golden", help="Store results for the self-test; by default if quick.")
     ] = None,
@@ -76,7 +80,10 @@ def describe(artifact: Artifact) -> list[tuple[str, Any]]:
     from rich.text import Text
 
     summary, pipeline = artifact.report["summary"], artifact.report["pipeline"]
-    rows: list[tuple[str, Any]] = [("inputs", ports_text(summary["inputs"])), ("outputs", ports_text(summary["outputs"]))]
+    rows: list[tuple[str, Any]] = [
+        ("inputs", ports_text(summary["inputs"])),
+        ("outputs", ports_text(summary["outputs"])),
+    ]
     if summary["symbols"]:
         rows.append(("dims", ", ".join(f"{n} in {r}" for n, r in summary["symbols"].items())))
     rows.append(("weights", weights_text(summary)))
@@ -84,7 +91,8 @@ def describe(artifact: Artifact) -> list[tuple[str, Any]]:
         rows.append(("states", f"{bytes_text(summary['state_bytes'])} ({', '.join(summary['states'])})"))
     rows.append(("compute", flops_text(summary)))
     before = pipeline["passes"][0]["ops_before"] if pipeline["passes"] else summary["ops_in_program"]
-    shape = f"{plural(before, 'op')} captured, {summary['ops_in_program']:,} after {plural(len(pipeline['passes']), 'pass', 'passes')}"
+    passes = plural(len(pipeline["passes"]), "pass", "passes")
+    shape = f"{plural(before, 'op')} captured, {summary['ops_in_program']:,} after {passes}"
     if summary["functions"] > 1:
         shape += f", in {summary['functions']} functions"
     rows.append(("program", shape))
@@ -114,7 +122,9 @@ def weights_text(summary: dict[str, Any]) -> str:
         return "none"
     split = ", ".join(f"{d} {bytes_text(r['bytes'])}" for d, r in list(summary["weights"].items())[:4])
     kinds = split if len(summary["weights"]) > 1 else next(iter(summary["weights"]))
-    return f"{count_text(summary['parameters'])} parameters, {bytes_text(summary['weight_bytes'])} ({kinds})".replace("[", r"\[")
+    return f"{count_text(summary['parameters'])} parameters, {bytes_text(summary['weight_bytes'])} ({kinds})".replace(
+        "[", r"\["
+    )
 
 
 def flops_text(summary: dict[str, Any]) -> str:

@@ -32,7 +32,15 @@ def explain(
         return
     number, entry = find(code)
     if json:
-        emit({"code": number, "area": AREAS[area_of(number)], "title": entry.title, "cause": entry.cause, "fix": entry.fix})
+        emit(
+            {
+                "code": number,
+                "area": AREAS[area_of(number)],
+                "title": entry.title,
+                "cause": entry.cause,
+                "fix": entry.fix,
+            }
+        )
         return
     out().print(f"[bold red]{number}[/bold red] [bold]{entry.title}[/bold] [dim]({AREAS[area_of(number)]})[/dim]\n")
     out().print("[dim]why[/dim]   ", end="")

@@ -70,7 +70,10 @@ def _artifact_rows(artifact: dict[str, Any]) -> list[tuple[str, Any]]:
         ("source", f"{source.get('kind', 'unknown')} {source.get('name', '')}"),
         ("compiled by", f"maiac {artifact['compiler'].get('maiac')}, torch {artifact['compiler'].get('torch')}"),
         ("for", options or "host"),
-        ("checksums", "[green]all correct[/green]" if artifact["verified"] else "correct; weights not checked (--verify)"),
+        (
+            "checksums",
+            "[green]all correct[/green]" if artifact["verified"] else "correct; weights not checked (--verify)",
+        ),
         ("self-test", "stored" if "inputs" in artifact["golden"] else f"none: {artifact['golden'].get('skipped')}"),
     ]
     if artifact["mesh"]:

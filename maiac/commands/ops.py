@@ -66,7 +66,15 @@ def _describe(found: Any) -> None:
         out().print(listed)
     for line in _sharding(found):
         out().print(f"[dim]sharding[/dim]  {_escape(line)}")
-    facts = [word for word, true in (("has an effect", found.effect), ("random", found.random), ("a view of " + found.alias, bool(found.alias))) if true]
+    facts = [
+        word
+        for word, true in (
+            ("has an effect", found.effect),
+            ("random", found.random),
+            ("a view of " + found.alias, bool(found.alias)),
+        )
+        if true
+    ]
     if facts:
         out().print(f"[dim]also[/dim]      {', '.join(facts)}")
 
@@ -79,7 +87,9 @@ def _sharding(found: Any) -> list[str]:
         return ["operands must not be sharded"]
     lines = ["a split of a dim passes to every result dim of the same letter"]
     kept = {x for term in found.signature.results for x in term.letters or ()}
-    summed = sorted({x for t in found.signature.operands for x in t.letters or () if x not in kept and x[0] not in "*~"})
+    summed = sorted(
+        {x for t in found.signature.operands for x in t.letters or () if x not in kept and x[0] not in "*~"}
+    )
     if summed and found.linear:
         lines.append(f"a split of {', '.join(summed)} leaves a sum owed")
     if found.whole:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help=".onnx, .pt2, .maia text, Hugging Face folder, or pkg.mod:factory.")
 ]

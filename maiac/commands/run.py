@@ -32,7 +32,9 @@ def run(
     random: RandomOption = False,
     seed: SeedOption = 0,
     dim: DimOption = [],  # noqa: B006
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the outputs: .npz, .npy, .safetensors.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the outputs: .npz, .npy, .safetensors.")
+    ] = None,
     self_test: Annotated[bool, typer.Option("--self-test", help="Check checksums and the stored results.")] = False,
     nproc: Annotated[int, typer.Option("--nproc", min=1, help="Start so many ranks on this machine.")] = 1,
     tp: TpOption = 1,
@@ -105,8 +107,8 @@ def require_artifact(path: str) -> None:
 
 def choose_inputs(artifact: Artifact, files: list[str], random: bool, seed: int, dims: dict[str, int]) -> list[Any]:
     """Flat inputs: from files, or random. MAIA0416 where neither is asked for and there are inputs."""
-    from ..ir.errors import MaiaError
     from ..inputs import choose_sizes, random_inputs, read_inputs
+    from ..ir.errors import MaiaError
 
     if files and random:
         raise MaiaError("MAIA0706", "--input and --random exclude each other")
@@ -129,7 +131,11 @@ def show_outputs(names: list[str], values: list[Any]) -> None:
         row = plain_output(value)
         figures = [f"{row[k]:.4g}" if row.get(k) is not None else "" for k in ("min", "mean", "max")]
         first = row.get("first", row.get("value"))
-        shown = "  ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in first) if isinstance(first, list) else str(first)
+        shown = (
+            "  ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in first)
+            if isinstance(first, list)
+            else str(first)
+        )
         listed.add_row(name, row["type"].replace("[", r"\["), *figures, shown)
     out().print(listed)
 
@@ -141,7 +147,10 @@ def plain_output(value: Any) -> dict[str, Any]:
     if isinstance(value, list):
         return {"type": f"list of {len(value)}", "value": [plain_output(v) for v in value]}  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(value, torch.Tensor):
-        return {"type": type(value).__name__, "value": value if isinstance(value, (int, float, str, bool)) else str(value)}
+        return {
+            "type": type(value).__name__,
+            "value": value if isinstance(value, (int, float, str, bool)) else str(value),
+        }
     from ..ir.ops.values import FROM_TORCH
 
     kind = f"{FROM_TORCH[value.dtype]}[{', '.join(map(str, value.shape))}]"
@@ -149,7 +158,11 @@ def plain_output(value: Any) -> dict[str, Any]:
         return {"type": kind, "first": [str(v) for v in value.flatten()[:4].tolist()]}
     wide = value.to(torch.float64)
     row = {"min": float(wide.min()), "mean": float(wide.mean()), "max": float(wide.max())}
-    return {"type": kind, **row, "first": value.flatten()[:4].to(wide.dtype if value.is_floating_point() else value.dtype).tolist()}
+    return {
+        "type": kind,
+        **row,
+        "first": value.flatten()[:4].to(wide.dtype if value.is_floating_point() else value.dtype).tolist(),
+    }
 
 
 def tensors_of(names: list[str], values: list[Any]) -> dict[str, Any]:

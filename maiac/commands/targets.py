@@ -44,7 +44,10 @@ def _describe(target: Any) -> None:
     out().print(f"[bold]{target.name}[/bold]  {target.title}\n")
     rows: list[tuple[str, Any]] = [("kind", target.kind)]
     rows += [(f"peak {d}", f"{r / 1e12:,.0f} TFLOP/s") for d, r in target.rates.items()]
-    rows += [(m.name, ", ".join(x for x in (_size(m.capacity), _rate(m.bandwidth)) if x != "-") or "as the machine has") for m in target.memories]
+    rows += [
+        (m.name, ", ".join(x for x in (_size(m.capacity), _rate(m.bandwidth)) if x != "-") or "as the machine has")
+        for m in target.memories
+    ]
     for link in target.links:
         latency = f", {link.latency * 1e6:.2g} µs" if link.latency else ""
         peers = f", to {plural(link.peers, 'peer')} directly" if link.peers else ""

@@ -32,6 +32,7 @@ KEEP = (
     "prelu.default",
     "rms_norm.default",
     "scaled_dot_product_attention.default",
+    "_scaled_dot_product_flash_attention_for_cpu.default",
     "silu.default",
     "softmax.int",
     "softplus.default",
@@ -122,3 +123,9 @@ def compile_table() -> dict[Any, Any]:
     for overload in kept():
         table.pop(overload, None)
     return table
+
+
+# Core ATen overloads that need neither a handler nor a decomposition, each with the reason.
+NEVER_SEEN: dict[str, str] = {
+    "aten::atan2.out": "functionalisation turns out= forms into functional ones before a graph is seen",
+}

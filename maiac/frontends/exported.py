@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,10 +99,27 @@ def _load(path: Path) -> ExportedProgram:
 def _trace(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> ExportedProgram:
     try:
         # Without gradients, blocks of the model under no_grad need no wrapper of their own.
-        with torch.no_grad():
+        with torch.no_grad(), _unchanged(model):
             return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as cause:
         raise _export_error(cause) from cause
+
+
+@contextlib.contextmanager
+def _unchanged(model: torch.nn.Module) -> Iterator[None]:
+    """Give the model its attributes back afterwards: what forward caches while it is traced are fake tensors."""
+    before = [(module, dict(module.__dict__)) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            if _differs(module.__dict__, attributes):
+                module.__dict__.clear()
+                module.__dict__.update(attributes)
+
+
+def _differs(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    return now.keys() != before.keys() or any(now[k] is not v for k, v in before.items())
 
 
 _DATA_DEPENDENT = (
@@ -193,7 +211,7 @@ class _ProgramImport:
             if spec.kind is InputKind.USER_INPUT:
                 inputs[node] = self.user_input(node, spec)
                 arguments.append(spec.arg)
-            elif node.users or spec.target in self.mutated:
+            elif spec.kind is not InputKind.TOKEN and (node.users or spec.target in self.mutated):
                 inputs[node] = self.held(spec)
             else:
                 inputs[node] = None
@@ -262,7 +280,7 @@ class _ProgramImport:
                 given.append(spec.arg)
                 if not isinstance(spec.arg, ConstantArgument):
                     returned.append(self.as_value(value))
-            else:
+            elif spec.kind is not OutputKind.TOKEN:
                 raise MaiaError("MAIA0206", f"an output of kind {spec.kind.name}")
         self.builder.ret(returned)
         self.module.attrs["out_tree"] = _tree(self.program.call_spec.out_spec, given)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from maiac.ir.dims import Dim, DimLike, Symbol, floordiv, maximum, minimum, mod, product, sym
+from maiac.ir.dtypes import BY_NAME
 from maiac.ir.graph import Module
+from maiac.ir.printer import KEYWORDS
 
 
 def _up(a: Any, b: Any) -> DimLike:
@@ -129,7 +131,8 @@ class Symbols:
             return self.known[name]
         low, high = _limits(self.ranges.get(name))
         wanted = self.names.get(name, name)
-        unique = wanted if wanted not in self.module.symbols else self._free(wanted)
+        taken = wanted in self.module.symbols or wanted in BY_NAME or wanted in KEYWORDS  # u8 is a dtype
+        unique = self._free(wanted) if taken else wanted
         self.module.symbols[unique] = Symbol(unique, low, high)
         self.known[name] = sym(unique)
         return self.known[name]

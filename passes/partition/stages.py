@@ -27,7 +27,7 @@ from maiac.ir.dims import evaluate
 from maiac.ir.opdef import bytes_of
 from maiac.ir.types import type_symbols
 
-from ..analysis import fresh_symbols, mentioned_symbols
+from ..analysis import bound_symbols, fresh_symbols, mentioned_symbols
 from ..clone import clone_op
 from .balance import FLOPS_PER_SENT_BYTE, FLOPS_PER_WEIGHT_BYTE, Cuts, balanced_cuts
 
@@ -142,11 +142,21 @@ class _Cutter:
                 for at in range(i + 1, last + 1):
                     sent[at] += FLOPS_PER_SENT_BYTE * bytes_of(type, self.sizes)
                     barred[at] |= not sendable
-        for state in self.module.states.values():
-            at = [position[self.outermost(user)] for user in state.uses]
+        whole = [[position[self.outermost(user)] for user in state.uses] for state in self.module.states.values()]
+        for at in [*whole, *self.fresh_ranges()]:
             for i in range(min(at, default=0) + 1, max(at, default=0) + 1):
                 barred[i] = True
         return [None if no else cost for no, cost in zip(barred, sent, strict=True)]
+
+    def fresh_ranges(self) -> list[list[int]]:
+        """Where each symbol that only running tells is made and read: a stage that did not run it cannot know it."""
+        fresh = set().union(*fresh_symbols(self.module.main).values())
+        ranges: dict[str, list[int]] = {symbol: [] for symbol in fresh}
+        for i, op in enumerate(self.ops):
+            read = {s for v in op.operands if v is not None for s in type_symbols(v.type)}
+            for symbol in fresh & (read | mentioned_symbols(op) | bound_symbols(op)):
+                ranges[symbol].append(i)
+        return list(ranges.values())
 
     def outermost(self, op: Op) -> Op:
         """The op of @main's own block that holds an op."""

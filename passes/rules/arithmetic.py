@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 
 from maiac.ir import DType, Op, TensorType, Value
+from maiac.ir.types import type_symbols
 
-from ..pattern import COMMUTATIVE, is_constant, is_splat, only_user, producer, splat, with_operand
+from ..pattern import COMMUTATIVE, Number, is_constant, is_splat, only_user, producer, splat, with_operand
 from ..rewrite import Miss, Outcome, Rewriter, Rule, rule
 
 ARITHMETIC: list[Rule] = []
@@ -77,7 +78,7 @@ def mul_zero(op: Op, b: Rewriter) -> Outcome:
         return None
     if not is_integer(op.result):
         return Miss("x * 0.0 is NaN where x is NaN or infinite, and -0.0 where x is negative", x)
-    return zeros_like(op.result, b)
+    return filled_like(op, 0, b)
 
 
 @rule("sub", table=ARITHMETIC)
@@ -87,15 +88,23 @@ def sub_self(op: Op, b: Rewriter) -> Outcome:
         return None
     if not is_integer(op.result):
         return Miss("x - x is NaN where x is NaN or infinite", op.operand(0))
-    return zeros_like(op.result, b)
+    return filled_like(op, 0, b)
 
 
-def zeros_like(value: Value, b: Rewriter) -> Outcome:
-    """Integer zeros of a value's type."""
-    assert isinstance(value.type, TensorType)
-    if value.type.is_sharded:
-        return Miss("the result is sharded", value)
-    return b.emit("full", value=0, dtype=value.type.element, shape=value.type.dims)
+def filled_like(op: Op, number: Number, b: Rewriter) -> Outcome:
+    """A tensor of op's result type, filled with a number."""
+    type = op.result.type
+    assert isinstance(type, TensorType)
+    return told_by_run(op) or b.emit("full", value=number, dtype=type.element, shape=type.dims)
+
+
+def told_by_run(op: Op) -> Miss | None:
+    """Why the result's shape cannot be written into an attribute: it is sharded, or only the op itself tells it."""
+    assert isinstance(op.result.type, TensorType)
+    known = {s for v in op.operands if v is not None for s in type_symbols(v.type)}
+    if op.result.type.is_sharded:
+        return Miss("the result is sharded", op.result)
+    return None if type_symbols(op.result.type) <= known else Miss("its shape is known only at run time", op.result)
 
 
 @rule("add", "mul", table=ARITHMETIC)
@@ -175,8 +184,7 @@ def known_truth(op: Op, b: Rewriter) -> Outcome:
         return same_or_miss(op, op.operand(0))
     if kind == "xor":
         return same_or_miss(op, b.emit("logical_not", op.operand(0)))
-    assert isinstance(op.result.type, TensorType)
-    return same_or_miss(op, b.emit("full", value=found, dtype=DType.BOOL, shape=op.result.type.dims))
+    return filled_like(op, found, b)
 
 
 def is_bool(value: Value) -> bool:
@@ -206,9 +214,9 @@ def where_known(op: Op, b: Rewriter) -> Outcome:
     if have == want:
         return chosen
     assert isinstance(have, TensorType) and isinstance(want, TensorType)
-    if have.dtype != want.dtype or have.is_sharded or want.is_sharded:
+    if have.dtype != want.dtype or have.is_sharded:
         return Miss(f"the result is {want}", chosen)
-    return b.emit("expand", chosen, shape=want.dims)
+    return told_by_run(op) or b.emit("expand", chosen, shape=want.dims)
 
 
 @rule("where", table=ARITHMETIC)

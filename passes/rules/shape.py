@@ -49,7 +49,8 @@ def moves_nothing(op: Op, _: Rewriter) -> Outcome:
     if name == "pad":
         return x if all(n == 0 for n in int_dims(op.attrs["pads"])) else None
     if name == "flip":
-        return x if all(tensor_of(x).dims[d] == 1 for d in int_tuple(op.attrs["dims"])) else None
+        dims = tensor_of(x).dims
+        return x if not dims or all(dims[d] == 1 for d in int_tuple(op.attrs["dims"])) else None
     if name == "slice":
         return x if op.attrs.get("start", 0) == 0 and op.attrs.get("step", 1) == 1 else None
     perm = int_tuple(op.attrs["perm"])
@@ -96,7 +97,7 @@ def flip_of_flip(op: Op, _: Rewriter) -> Outcome:
     inner = producer(op.operand(0), "flip")
     if inner is None:
         return None
-    rank = tensor_of(op.result).rank
+    rank = max(tensor_of(op.result).rank, 1)
     here, there = ({d % rank for d in int_tuple(o.attrs["dims"])} for o in (op, inner))
     return inner.operand(0) if here == there else Miss("it flips other dims", op.operand(0))
 

@@ -1,7 +1,9 @@
-"""Count how many of the ONNX project's backend tests pass: ``python tests/conformance/onnx_backend.py --out failures.txt``.
+"""Count how many of the ONNX project's backend tests pass.
 
-The cases are those of ``onnx.backend.test``: node, pytorch-converted, pytorch-operator and simple. Each one is compiled
-by ``maiac.onnx_backend`` and compared at the suite's own tolerances. Cases named ``real`` need a network and are left out.
+    python tests/conformance/onnx_backend.py --out failures.txt
+
+The cases are those of ``onnx.backend.test``: node, pytorch-converted, pytorch-operator and simple. Each is compiled by
+``maiac.onnx_backend`` and compared at the suite's own tolerances. The ``real`` ones need a network and are left out.
 """
 
 from __future__ import annotations
@@ -73,10 +75,11 @@ def _read(folder: Path, what: str, infos: Any) -> list[Any]:
         if not path.exists():
             continue
         kind = info.type.WhichOneof("value")
-        proto, read = {
+        readers: dict[str, tuple[Any, Any]] = {
             "sequence_type": (onnx.SequenceProto(), onnx.numpy_helper.to_list),
             "optional_type": (onnx.OptionalProto(), onnx.numpy_helper.to_optional),
-        }.get(kind, (onnx.TensorProto(), onnx.numpy_helper.to_array))
+        }
+        proto, read = readers.get(kind, (onnx.TensorProto(), onnx.numpy_helper.to_array))
         proto.ParseFromString(path.read_bytes())
         out.append(read(proto))
     return out
@@ -135,7 +138,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 def _code(reason: str) -> str:
     found = re.search(r"MAIA\d+", reason)
-    return found.group() if found else reason.split(":")[0]
+    return found.group() if found else reason.split(":", maxsplit=1)[0]
 
 
 def main() -> int:

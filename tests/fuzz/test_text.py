@@ -14,7 +14,11 @@ from maiac.ir.parser import parse_type
 from tests.ir import _strategies as make
 from tests.ir.test_text import EXAMPLE
 
-RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example], max_examples=120)
+RELAXED = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+    max_examples=120,
+)
 
 
 @settings(RELAXED, max_examples=40)

@@ -18,6 +18,9 @@ class Held:
     def load(self) -> torch.Tensor:
         return self.value
 
+    def load_slice(self, slices: tuple[slice, ...]) -> torch.Tensor:
+        return self.value[slices].clone()
+
 
 def weight(module: Module, name: str, value: torch.Tensor):
     """Add a weight that holds a tensor."""

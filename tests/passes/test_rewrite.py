@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from maiac.ir import DType, MaiaError, Module, Op, Value, parse, print_module
-from maiac.passes import Miss, PassFault, Rewriter, Rule, collect_misses, rule, rule_names
-from maiac.passes.rewrite import rewrite
-from maiac.passes.pattern import chain, integers, only_user, producer, splat, with_operand
-from maiac.passes.refine import refine, solve_types
-from maiac.passes.rules.arithmetic import lossless
 from maiac.ir.dims import sym
 from maiac.ir.parser import parse_type
+from maiac.passes import Miss, PassFault, Rewriter, Rule, collect_misses, rule, rule_names
+from maiac.passes.pattern import chain, integers, only_user, producer, splat, with_operand
+from maiac.passes.refine import refine, solve_types
+from maiac.passes.rewrite import rewrite
+from maiac.passes.rules.arithmetic import lossless
 
 TEXT = """
 module @m {
@@ -131,7 +133,7 @@ def test_every_rule_says_what_it_does():
 # **** patterns ****
 
 
-def values(text: str) -> dict[str, Value]:
+def values(text: str) -> Mapping[str, Value]:
     module = parse(f"module @m {{ func @main(%x: f32[4], %i: i64[2]) -> () {{ {text} return }} }}")
     return {r.name: r for op in module.main.body for r in op.results} | {a.name: a for a in module.main.args}
 

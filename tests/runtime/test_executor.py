@@ -465,6 +465,52 @@ def test_the_cause_is_chained_and_interrupts_pass():
     assert isinstance(caught.value.__cause__, RuntimeError) and "add failed: boom" in str(caught.value)
 
 
+# **** containers ****
+
+
+def test_sequences_and_optionals():
+    module = parse("""module @m {
+      sym u1 in 0..inf
+      func @main(%s: seq<f32[u1]>, %o: opt<f32[2]>, %i: i64[]) -> (seq<f32[u1]>, f32[u1], dim<u1>, bool[]) {
+        %y = sequence_at %s, %i : f32[u1]
+        %d = dim {value = u1} : dim<u1>
+        %h = optional_has %o : bool[]
+        return %s, %y, %d, %h
+      }
+    }""")
+    executor = Executor(module)
+    x, y = torch.rand(3), torch.rand(5)
+    for _ in range(4):
+        s, got, size, has = executor.run([(x, y.numpy()), None, torch.tensor(1)])
+        assert s[0] is x and torch.equal(got, y) and size == 5 and not has
+    assert executor.run([[x], torch.rand(2), 0])[3]
+    assert "input s is f32[3]; expected seq<f32[u1]>" in raises("MAIA0502", executor.run, [x, None, torch.tensor(0)])
+
+
+def test_sequences_keep_their_members_alive():
+    module = parse("""module @m {
+      func @main(%x: f32[4096], %i: i64[]) -> f32[4096] {
+        %a = exp %x : f32[4096]
+        %b = neg %x : f32[4096]
+        %s = sequence_construct %a, %b : seq<f32[4096]>
+        %c = add %x, %x : f32[4096]
+        %d = add %c, %c : f32[4096]
+        %y = sequence_at %s, %i : f32[4096]
+        %z = add %y, %d : f32[4096]
+        return %z
+      }
+    }""")
+    executor = Executor(module)
+    x = torch.rand(4096)
+    assert all(torch.equal(executor.run([x, torch.tensor(0)])[0], x.exp() + (x + x + (x + x))) for _ in range(5))
+
+
+def test_element_types_that_numpy_lacks():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    module = parse("module @m { func @main(%x: bf16[2]) -> bf16[2] { %y = neg %x : bf16[2] return %y } }")
+    assert run_module(module, [np.array([1, 2], ml_dtypes.bfloat16)])[0].tolist() == [-1, -2]
+
+
 # **** threads ****
 
 

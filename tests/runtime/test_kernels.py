@@ -98,7 +98,11 @@ def test_kernels_that_write_in_place_equal_the_reference():
         %l = linear %x, @w, @b : f32[64, 64]
         %m = where %c, %l, %x : f32[64, 64]
         %j = concat %l, %m {dim = 1} : f32[64, 128]
-        %k = neg %j : f32[64, 128]
+        %r = relu %j : f32[64, 128]
+        %h = cast %r {to = f16} : f16[64, 128]
+        %f = cast %h {to = f32} : f32[64, 128]
+        %o = copy %f : f32[64, 128]
+        %k = neg %o : f32[64, 128]
         return %k
       }
     }""")
@@ -106,9 +110,29 @@ def test_kernels_that_write_in_place_equal_the_reference():
 
     w, b = torch.rand(64, 64), torch.rand(64)
     module.weights["w"].data, module.weights["b"].data = HeldTensor(w), HeldTensor(b)
-    x, c = torch.rand(64, 64), torch.rand(64, 64) > 0.5
+    x, c = torch.randn(64, 64), torch.rand(64, 64) > 0.5
     executor = Executor(module)
     line = torch.nn.functional.linear(x, w, b)
-    want = -torch.cat([line, torch.where(c, line, x)], 1)
+    want = -torch.cat([line, torch.where(c, line, x)], 1).relu().half().float()
     assert all(torch.equal(executor.run([x, c])[0], want) for _ in range(4))
-    assert executor.memory_report([x, c]).values_in_arena == 3
+    assert executor.memory_report([x, c]).values_in_arena == 7
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(64,), (8, 64), (2, 8, 64), (2, 3, 8, 64)])
+def test_linear_rounds_the_same_with_and_without_a_plan(dtype: torch.dtype, bias: bool, shape: tuple[int, ...]):
+    from maiac.ir import Builder, Function, Module
+    from maiac.ir.ops.values import FROM_TORCH
+
+    element = FROM_TORCH[dtype]
+    module = Module()
+    types = [tensor(element, *shape), tensor(element, 1024, 64), tensor(element, 1024)]
+    main = module.add_function(Function("main", types))
+    builder = Builder(module, main.body)
+    x, w, b = main.args
+    builder.ret([builder.emit("neg", builder.emit("linear", x, w, b if bias else None))])
+    inputs: list[torch.Tensor] = [torch.randn(n).to(dtype) for n in (shape, (1024, 64), (1024,))]
+    want = -torch.nn.functional.linear(inputs[0], inputs[1], inputs[2] if bias else None)
+    executor = Executor(module)
+    assert all(torch.equal(executor.run(inputs)[0], want) for _ in range(4))

@@ -146,9 +146,9 @@ def test_the_arena_is_used_and_reported():
     executor = Executor(parse(CHAIN))
     x, y = torch.rand(2, 512, 64)
     report = executor.memory_report([x, y])
-    assert report.values_in_arena == 6 and report.values_outside == 3  # a b c e h i; f k returned, j has no `out`
+    assert report.values_in_arena == 7 and report.values_outside == 2  # f and k are returned
     assert report.lower_bound <= report.arena < 6 * x.numel() * 4
-    assert report.outside >= 2 * x.numel() * 4
+    assert report.outside >= 1 * x.numel() * 4
     first = [executor.run([x, y]) for _ in range(3)][-1]
     (known,) = executor._known.values()
     assert known.plan is not None and known.plan.size == report.arena

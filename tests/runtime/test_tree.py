@@ -77,6 +77,21 @@ def test_classes_survive():
     assert list(round_trip(collections.OrderedDict(b=X, a=Y))) == ["b", "a"]
 
 
+def _values(cache: Any) -> torch.Tensor:
+    return cache.layers[1].values
+
+
+def test_a_cache_survives():
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for layer in range(2):
+        cache.update(torch.rand(1, 2, 3, 4), torch.rand(1, 2, 3, 4), layer)
+    again = round_trip((X, {"cache": cache}))[1]["cache"]
+    assert isinstance(again, DynamicCache) and again.get_seq_length() == 3
+    assert torch.equal(_values(again), _values(cache))
+
+
 def test_a_class_that_is_not_there_becomes_a_dict():
     tree = {"t": "named", "type": "nowhere.Output", "k": ["a"], "c": [{"t": "leaf"}]}
     assert trees.unflatten(tree, [X]) == {"a": X}

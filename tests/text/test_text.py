@@ -1,7 +1,7 @@
 """Before and after: every *.maia file here holds cases that passes turn into one another, compared structurally.
 
-A file begins with ``# passes: <pipeline>``. A case is ``# === name``, a module, ``# --- after`` and a module; without the
-second one the passes must change nothing. ``# why RULE: text`` in a case asks that the rule's misses say that text.
+A file begins with ``# passes: <pipeline>``. A case is ``# === name``, a module, ``# --- after`` and a module; without
+the second one the passes must change nothing. ``# why RULE: text`` in a case asks that the rule's misses say that text.
 ``MAIAC_UPDATE_TEXT=1 pytest tests/text`` writes what the passes give into the files, to be read before it is kept.
 """
 

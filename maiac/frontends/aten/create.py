@@ -112,6 +112,22 @@ def bernoulli(c: Context, x: Value, p: Any = None, **_: Any) -> Value:
     return c.cast(c.emit("lt", noise, x if p is None else c.scalar(p)), c.dtype)
 
 
+@aten("tril_indices.default", "triu_indices.default")
+def triangle_indices(c: Context, rows: int, columns: int, offset: int = 0, **_: Any) -> Value:
+    """The places of a triangle's elements, row by row: [2, count]."""
+    below = c.name == "tril_indices"
+    cells = [(i, j) for i in range(rows) for j in range(columns) if (j - i <= offset if below else j - i >= offset)]
+    values = tuple(i for i, _ in cells) + tuple(j for _, j in cells)
+    return c.emit("constant", value=values, dtype=c.dtype, shape=(2, len(cells)))
+
+
+@aten("normal.float_float", "normal.Tensor_float", "normal.float_Tensor", "normal.Tensor_Tensor")
+def normal_of(c: Context, mean: Any, std: Any = 1.0, *_: Any, **__: Any) -> Value:
+    """Normal numbers of given means and deviations."""
+    noise = c.emit("random_normal", shape=c.shape(), dtype=c.dtype)
+    return c.emit("add", c.emit("mul", noise, c.scalar(std, noise)), c.scalar(mean, noise))
+
+
 @aten("normal_functional.default")
 def normal(c: Context, x: Value, mean: float = 0.0, std: float = 1.0, **_: Any) -> Value:
     """Normal numbers of a mean and deviation."""

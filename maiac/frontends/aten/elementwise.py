@@ -298,3 +298,19 @@ def lerp(c: Context, start: Value, end: Value, weight: Any) -> Value:
 def ldexp(c: Context, x: Value, exponent: Value) -> Value:
     """x times 2 to the exponent."""
     return c.emit("mul", c.cast(x, c.dtype), c.emit("exp2", c.cast(exponent, c.dtype)))
+
+
+@aten("round.decimals")
+def round_decimals(c: Context, x: Value, *, decimals: int) -> Value:
+    """Rounded to so many places behind the point, or (negative) before it."""
+    if not type_of(x).element.is_float:
+        return x
+    scale = c.scalar(float(10 ** abs(decimals)), x)
+    there, back = ("mul", "div") if decimals >= 0 else ("div", "mul")
+    return c.emit(back, c.emit("round", c.emit(there, x, scale)), scale)
+
+
+@aten("hypot.default")
+def hypot(c: Context, x: Value, y: Value) -> Value:
+    """The length of the vector (x, y)."""
+    return c.emit("sqrt", c.emit("add", c.emit("square", x), c.emit("square", y)))

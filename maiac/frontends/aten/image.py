@@ -9,7 +9,7 @@ from maiac.ir.graph import Value
 
 from ..importer import Context, type_of
 from .conv import spread
-from .registry import aten
+from .registry import Unsupported, aten
 
 _MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "trilinear": "linear", "bicubic": "cubic"}
 
@@ -120,3 +120,13 @@ def fft_c2c(c: Context, x: Value, dims: list[int], norm: int, forward: bool) -> 
 def fft_c2r(c: Context, x: Value, dims: list[int], norm: int, last: DimLike) -> Value:
     """The inverse transform of a one-sided half, which gives real numbers."""
     return c.emit("fft_real", x, dims=tuple(dims), norm=_NORMS[norm], size=last)
+
+
+@aten("_upsample_bilinear2d_aa.default", "_upsample_bicubic2d_aa.default")
+def upsample_antialiased(c: Context, x: Value, size: Any, align: bool, *scales: Any) -> Value:
+    """Resampling that widens its filter where it shrinks."""
+    if align or any(s is not None for s in scales):
+        raise Unsupported("antialiased resampling by scales or aligned corners")
+    mode, cubic = ("cubic", -0.5) if "bicubic" in c.name else ("linear", -0.75)
+    attrs = {"mode": mode, "cubic": cubic, "antialias": True, "exclude_outside": True}
+    return c.emit("resize", x, to=c.shape()[-2:], dims=(2, 3), **attrs)

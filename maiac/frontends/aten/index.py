@@ -63,12 +63,18 @@ def gather(c: Context, x: Value, dim: int, indices: Value, *, sparse_grad: bool 
 @aten("scatter.src", "scatter.value", "scatter_add.default")
 def scatter(c: Context, x: Value, dim: int, indices: Value, source: Any) -> Value:
     """x with elements written, or added, at indices along a dim."""
-    if not type_of(x).rank:
-        raise Unsupported("a scatter into a tensor of rank 0")
+    x, indices, source, shape = _at_least_one_dim(c, x, indices, source)
     if not isinstance(source, Value):
         source = c.full(source, type_of(indices).dims, type_of(x).element)
     reduce = "add" if "scatter_add" in c.name else "none"
-    return c.emit("scatter_elements", x, indices, source, dim=dim, reduce=reduce)
+    return c.reshape(c.emit("scatter_elements", x, indices, source, dim=dim, reduce=reduce), shape)
+
+
+def _at_least_one_dim(c: Context, *values: Any) -> Any:
+    """Operands of rank 0 as vectors of one element; the shape that the result has in the end stands last."""
+    shape = type_of(values[0]).dims
+    lifted = [c.reshape(v, (1,)) if isinstance(v, Value) and not type_of(v).rank else v for v in values]
+    return (*lifted, shape)
 
 
 _REDUCE = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min", "mean": "mean"}
@@ -79,8 +85,9 @@ def scatter_reduce(
     c: Context, x: Value, dim: int, indices: Value, source: Value, reduce: str, *, include_self: bool = True
 ) -> Value:
     """x combined with elements at indices along a dim."""
-    attrs = {} if include_self else {"include_self": False}
-    return c.emit("scatter_elements", x, indices, source, dim=dim, reduce=_REDUCE[reduce], **attrs)
+    x, indices, source, shape = _at_least_one_dim(c, x, indices, source)
+    attrs = {"reduce": _REDUCE[reduce], "include_self": include_self}
+    return c.reshape(c.emit("scatter_elements", x, indices, source, dim=dim, **attrs), shape)
 
 
 @aten("index_add.default")
@@ -160,7 +167,7 @@ def nonzero(c: Context, x: Value) -> Value:
 @aten("masked_select.default")
 def masked_select(c: Context, x: Value, mask: Value) -> Value:
     """The elements where the mask is true."""
-    shape = _broadcast(c, x, mask)
+    shape = _broadcast(c, x, mask) or (1,)
     return c.emit("index", c.expand(x, shape), c.expand(mask, shape), dims=(0,))
 
 
@@ -170,7 +177,7 @@ def _broadcast(c: Context, x: Value, y: Value) -> tuple[DimLike, ...]:
     return broadcast([type_of(x).dims, type_of(y).dims])
 
 
-@aten("bincount.default", "histc.default", "unique2.default", "_unique2.default", "unique_consecutive.default")
+@aten("bincount.default", "unique2.default", "_unique2.default", "unique_consecutive.default")
 def counted(c: Context, *_: Any) -> Value:
     """Results whose size depends on the data in ways that no Maia op has."""
     raise Unsupported("its result's size depends on the data")
@@ -232,3 +239,30 @@ def embedding_dense_backward(
     flat = c.reshape(grad, (type_of(indices).elements(), width))
     ids = _along(c, c.reshape(indices, (type_of(indices).elements(),)), 0, type_of(flat).dims)
     return c.emit("scatter_elements", table, ids, flat, dim=0, reduce="add")
+
+
+@aten("histc.default")
+def histc(c: Context, x: Value, bins: int = 100, low: Number = 0, high: Number = 0) -> Value:
+    """How many elements fall into each of ``bins`` equal parts of [low, high]."""
+    if low == high:
+        raise Unsupported("histc over the range of the data")
+    flat = c.reshape(x, (type_of(x).elements(),))
+    wide = flat if type_of(x).element.is_float else c.cast(flat, DType.F64)
+    # In eager's order of operations, so that elements on an edge fall to the same side.
+    place = c.emit("mul", c.emit("sub", wide, c.scalar(float(low), wide)), c.scalar(float(bins), wide))
+    place = c.cast(c.emit("div", place, c.scalar(float(high - low), wide)), DType.I64)
+    place = c.emit("minimum", place, c.scalar(bins - 1))
+    inside = c.emit("logical_and", c.emit("ge", wide, c.scalar(float(low))), c.emit("le", wide, c.scalar(float(high))))
+    place = c.emit("where", inside, place, c.scalar(-1))
+    hits = c.emit("eq", c.reshape(place, (type_of(x).elements(), 1)), c.emit("iota", end=bins))
+    return c.emit("sum", c.cast(hits, c.dtype), dims=(0,))
+
+
+@aten("repeat_interleave.Tensor")
+def repeat_interleave(c: Context, repeats: Value, *, output_size: DimLike | None = None) -> Value:
+    """Index i as often as repeats[i] says."""
+    if output_size is None:
+        raise Unsupported("repeat_interleave without output_size")
+    ends = c.emit("cumsum", repeats, dim=0)
+    places = c.reshape(c.emit("iota", end=output_size), (output_size, 1))
+    return c.emit("sum", c.cast(c.emit("ge", places, ends), DType.I64), dims=(1,))

@@ -7,6 +7,7 @@ from typing import Any
 from maiac.ir.graph import Result, Value
 
 from ..importer import Context, Number, type_of
+from .reduce import p_norm
 from .registry import Unsupported, aten
 
 
@@ -135,7 +136,7 @@ def cdist(c: Context, x: Value, y: Value, p: float = 2.0, mode: int | None = Non
     """Distances between all pairs of rows in the p-norm."""
     (*lead, m, d), (*other, n, _) = type_of(x).dims, type_of(y).dims
     rows, columns = c.reshape(x, (*lead, m, 1, d)), c.reshape(y, (*other, 1, n, d))
-    return _norm(c, c.emit("abs", c.emit("sub", rows, columns)), p)
+    return p_norm(c, c.emit("sub", rows, columns), p, (-1,), False)
 
 
 @aten("_pdist_forward.default")
@@ -147,7 +148,7 @@ def pdist(c: Context, x: Value, p: float = 2.0) -> Value:
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
     first, second = (c.emit("iota", end=0), c.emit("iota", end=0)) if not pairs else (_vector(c, s) for s in zip(*pairs, strict=True))
     left, right = (c.emit("gather", x, s, dim=0) for s in (first, second))
-    return _norm(c, c.emit("abs", c.emit("sub", left, right)), p)
+    return p_norm(c, c.emit("sub", left, right), p, (-1,), False)
 
 
 def _vector(c: Context, numbers: tuple[int, ...]) -> Value:
@@ -156,15 +157,9 @@ def _vector(c: Context, numbers: tuple[int, ...]) -> Value:
     return c.emit("constant", value=numbers, dtype=DType.I64, shape=(len(numbers),))
 
 
-def _norm(c: Context, x: Value, p: float) -> Value:
-    """The p-norm over the last dim of magnitudes."""
-    if p == 0:
-        return c.emit("sum", c.cast(c.emit("ne", x, c.scalar(0, x)), type_of(x).element), dims=(-1,))
-    if p == 1:
-        return c.emit("sum", x, dims=(-1,))
-    if p == 2:
-        return c.emit("sqrt", c.emit("sum", c.emit("square", x), dims=(-1,)))
-    if p == float("inf"):
-        return c.emit("amax", x, dims=(-1,))
-    powers = c.emit("sum", c.emit("pow", x, c.scalar(float(p), x)), dims=(-1,))
-    return c.emit("pow", powers, c.scalar(1.0 / p, powers))
+@aten("transformers::grouped_mm_fallback.default", "_grouped_mm.default")
+def grouped_mm(c: Context, x: Value, w: Value, ends: Value | None = None, bias: Value | None = None, *_: Any) -> Value:
+    """Rows sorted by expert, each times its expert's matrix."""
+    if ends is None or bias is not None or type_of(x).rank != 2 or type_of(w).rank != 3:
+        raise Unsupported("a grouped product of other than rows by matrices")
+    return c.cast(c.emit("grouped_matmul", x, w, ends), c.dtype)

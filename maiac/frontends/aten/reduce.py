@@ -47,6 +47,8 @@ def extreme_with_index(c: Context, x: Value, dim: int, keepdim: bool = False) ->
 @aten("prod.default", "prod.dim_int")
 def prod(c: Context, x: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Value:
     """The product in the result's dtype."""
+    if not type_of(x).rank:
+        return c.cast(x, c.dtype)
     return c.emit("prod", c.cast(x, c.dtype), dims=_dims(dim), keepdim=keepdim)
 
 
@@ -158,3 +160,42 @@ def median(c: Context, x: Value) -> Value:
     size = type_of(x).elements()
     ordered = c.emit_all("sort", c.reshape(x, (size,)), dim=0)[0]
     return c.reshape(c.emit("slice", ordered, dim=0, start=(size - 1) // 2, end=(size - 1) // 2 + 1), ())
+
+
+@aten("logcumsumexp.default")
+def logcumsumexp(c: Context, x: Value, dim: int) -> Value:
+    """Running log(sum(exp(x))), scaled by the greatest element so that nothing overflows."""
+    if not type_of(x).rank:
+        return x
+    top = c.emit("amax", x, dims=(dim,), keepdim=True)
+    return c.emit("add", c.emit("log", c.emit("cumsum", c.emit("exp", c.emit("sub", x, top)), dim=dim)), top)
+
+
+@aten("linalg_vector_norm.default")
+def vector_norm(
+    c: Context, x: Value, order: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Value:
+    """The p-norm of magnitudes over dims."""
+    if type_of(x).element.is_complex:
+        raise Unsupported("the norm of complex numbers")
+    return p_norm(c, c.cast(x, c.dtype), float(order), _dims(dim), keepdim)
+
+
+@aten("dist.default")
+def dist(c: Context, x: Value, y: Value, p: float = 2) -> Value:
+    """The p-norm of the difference."""
+    return p_norm(c, c.emit("sub", x, y), float(p), None, False)
+
+
+def p_norm(c: Context, x: Value, p: float, dims: tuple[int, ...] | None, keepdim: bool) -> Value:
+    """(sum |x|^p)^(1/p); 0 counts what is not 0, infinities take the extreme."""
+    over: dict[str, Any] = {"dims": dims, "keepdim": keepdim}
+    if p == 2:
+        return c.emit("sqrt", c.emit("sum", c.emit("square", x), **over))
+    if p == 0:
+        return c.emit("sum", c.cast(c.emit("ne", x, c.scalar(0, x)), type_of(x).element), **over)
+    size = c.emit("abs", x)
+    if p in (1.0, float("inf"), float("-inf")):
+        return c.emit({1.0: "sum", float("inf"): "amax"}.get(p, "amin"), size, **over)
+    total = c.emit("sum", c.emit("pow", size, c.scalar(p, size)), **over)
+    return c.emit("pow", total, c.scalar(1.0 / p, total))

@@ -27,12 +27,12 @@ def view(c: Context, x: Value, *_: Any) -> Value:
 
 @aten("alias.default", "detach.default", "lift_fresh_copy.default", "lift_fresh.default", "dropout.default",
       "alias_copy.default", "contiguous.default", "positive.default", "_conj.default", "resolve_conj.default",
-      "resolve_neg.default", "view_as.default", "requires_grad_.default")  # fmt: skip
+      "resolve_neg.default", "_conj_physical.default", "conj_physical.default", "view_as.default", "requires_grad_.default")  # fmt: skip
 def same(c: Context, x: Value, *args: Any) -> Value:
     """x itself: SSA values have no aliases to break."""
     if "dropout" in c.name and len(args) > 1 and args[1] and args[0]:
         return dropped(c, x, args[0])[0]
-    if "_conj" in c.name and type_of(x).element.is_complex:
+    if "conj" in c.name and c.name != "resolve_conj" and type_of(x).element.is_complex:
         return _conjugate(c, x)
     return x
 
@@ -124,7 +124,7 @@ def _bounds(c: Context, start: Any, end: Any) -> tuple[DimLike, DimLike | None]:
     return low, high
 
 
-@aten("narrow.default")
+@aten("narrow.default", "narrow_copy.default")
 def narrow(c: Context, x: Value, dim: int, start: Any, length: DimLike) -> Value:
     """``length`` elements from ``start``."""
     low = c.as_dim(start)

@@ -31,6 +31,7 @@ class Slot:
     tensor: onnx_ir.TensorProtocol | None = None
     items: list[Slot] | None = None  # a sequence whose members are known while importing
     dims: dict[Block, tuple[Dim, ...]] = field(default_factory=dict)  # symbols bound to the elements, by block
+    turned: Value | None = None  # a matrix as a weight with its dims swapped
     made: dict[Block, Value] = field(default_factory=dict)  # where a known value was written out
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import onnx
 import onnx_ir
 
-from maiac.ir import OptionalType, SequenceType, TensorType, Type
+import onnx
+from maiac.ir import DimType, OptionalType, SequenceType, TensorType, Type
 
 from .registry import plain_domain
 from .types import ONNX_DTYPES
@@ -26,7 +26,7 @@ def expansion(importer: Importer, c: NodeContext) -> onnx_ir.Function | None:
 def _schema_function(c: NodeContext) -> onnx_ir.Function | None:
     domain = plain_domain(c.node.domain)
     try:
-        schema = onnx.defs.get_schema(c.op, c.opset, domain)
+        schema: Any = onnx.defs.get_schema(c.op, c.opset, domain)
     except onnx.defs.SchemaError:
         return None
     proto: onnx.FunctionProto | None = None
@@ -51,7 +51,7 @@ def _schema_function(c: NodeContext) -> onnx_ir.Function | None:
     return function
 
 
-def _context_dependent(c: NodeContext, schema: onnx.defs.OpSchema) -> onnx.FunctionProto | None:
+def _context_dependent(c: NodeContext, schema: Any) -> onnx.FunctionProto | None:
     types = [_type_proto(c, i).SerializeToString() for i in range(len(c.inputs))]
     node = onnx_ir.serde.serialize_node(c.node)
     del node.attribute[:]
@@ -63,7 +63,7 @@ def _context_dependent(c: NodeContext, schema: onnx.defs.OpSchema) -> onnx.Funct
     return onnx.FunctionProto.FromString(made) if made else None
 
 
-def _fill_defaults(proto: onnx.FunctionProto, schema: onnx.defs.OpSchema) -> None:
+def _fill_defaults(proto: onnx.FunctionProto, schema: Any) -> None:
     """Attributes that the body refers to, with the operator's default values."""
     have = {a.name for a in proto.attribute_proto}
     for name, attribute in schema.attributes.items():
@@ -92,4 +92,5 @@ def _onnx_type(type: Type) -> onnx.TypeProto:
             return onnx.helper.make_sequence_type_proto(_onnx_type(type.element))
         case OptionalType():
             return onnx.helper.make_optional_type_proto(_onnx_type(type.element))
-    return onnx.TypeProto()
+        case DimType():
+            return onnx.TypeProto()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
-import onnx
 import onnx_ir
 
-from maiac.ir import Block, Builder, Dim, DType, Function, Module, Op, Result, TensorType, Type, Value
+import onnx
+from maiac.ir import Block, Builder, Dim, DimLike, DType, Function, Module, Op, Result, TensorType, Type, Value
+from maiac.ir.dims import depth, symbols_of
 from maiac.ir.errors import Location, MaiaError
 from maiac.ir.types import Quantized
 
@@ -21,9 +22,10 @@ from .functions import expansion
 from .known import Known, fold
 from .load import Source, load_model
 from .registry import Handler, find_handler, plain_domain
-from .types import DimTable, convert_type, dtype_of, tensor_data
+from .types import DimTable, TransposedTensor, convert_type, dtype_of, static_shape, tensor_data
 
 assert handlers  # importing them fills the table
+DEEPEST = 64  # function calls inside function calls
 SMALL = 8  # constants of up to this many elements are written in the text
 
 
@@ -64,7 +66,7 @@ class Importer:
         if faults:
             raise MaiaError("MAIA0226", "the model has inputs of types that are not supported", details=faults)
         self.import_nodes(graph)
-        outputs = [self.value_of(self.slot(v)) for v in graph.outputs]
+        outputs = [self.value_of(slot) for v in graph.outputs if (slot := self.slot(v)) is not None]
         self.builder.ret(outputs)
         self.module.attrs |= _trees(len(self.function.args), len(outputs))
         self.module.attrs["outputs"] = tuple(v.name or "" for v in graph.outputs)
@@ -107,7 +109,8 @@ class Importer:
     def import_node(self, node: onnx_ir.Node, outer: dict[str, onnx_ir.Attr]) -> None:
         """Fold a node, hand it to its handler, or expand it by its function body."""
         version = self.version(node)
-        attrs = {a.name: a for a in map(lambda a: _resolve(a, outer), node.attributes.values()) if a is not None}
+        resolved = [_resolve(a, outer) for a in node.attributes.values()]
+        attrs = {a.name: a for a in resolved if a is not None}
         c = NodeContext(self, node, version, attrs)
         if plain_domain(node.domain) == "" and (folded := fold(c)) is not None:
             self.define(node, (folded,))
@@ -128,8 +131,8 @@ class Importer:
         if function is None:
             c.fail("this form of the operator is not supported")
         label = c.node.name or c.op
-        if (c.node.domain, c.op, label) in self.path or len(self.path) > 64:
-            c.fail("the function calls itself", "MAIA0223")
+        if len(self.path) >= DEEPEST:
+            c.fail(f"functions call each other more than {DEEPEST} deep", "MAIA0223")
         outer = self.opsets
         self.opsets = {**self.opsets, **{plain_domain(d): v for d, v in function.opset_imports.items()}}
         defaults = {n: a for n, a in function.attributes.items() if a.value is not None}
@@ -153,10 +156,25 @@ class Importer:
             if isinstance(item, Known):
                 item = Slot(dtype=item.dtype, known=item.array)
             elif isinstance(item, Value):
-                item = Slot(dtype=element_of(item.type), value=item)
+                item = Slot(dtype=element_of(item.type), value=self.refined(output, item))
             if isinstance(item.value, Result) and not item.value.name:
                 item.value.name = output.name
             self.slots[output] = item
+
+    def refined(self, output: onnx_ir.Value, value: Value) -> Value:
+        """The value under the dims that the file gives it, where our own are open and its are made of the inputs'."""
+        type, shape = value.type, output.shape
+        if not isinstance(type, TensorType) or shape is None or len(shape) != type.rank:
+            return value
+        dims = [self.better(have, told) for have, told in zip(type.dims, shape, strict=True)]
+        return value if tuple(dims) == type.dims else self.builder.emit("refine", value, shape=tuple(dims))
+
+    def better(self, have: DimLike, told: int | onnx_ir.SymbolicDim) -> DimLike:
+        """The told dim where ours holds symbols of our own, or a call such as ``min(64, T)``; else ours."""
+        if isinstance(have, int) or (symbols_of(have) <= self.dim_table.named and not depth(have)):
+            return have
+        known = self.dim_table.known_dim(told)
+        return have if known is None else known
 
     # **** values ****
 
@@ -188,7 +206,7 @@ class Importer:
     def constant(self, slot: Slot, tensor: onnx_ir.TensorProtocol) -> Value:
         """An initializer or Constant: a weight, or where it is small a constant in the text."""
         dtype = dtype_of(tensor.dtype)
-        shape = tuple(int(d) for d in tensor.shape)
+        shape = static_shape(tensor)
         in_text = dtype.family in ("int", "uint", "bool") and dtype.bits >= 8 and dtype is not DType.U64
         if dtype in (DType.F32, DType.F64, DType.F16, DType.BF16) and tensor.size == 1:
             in_text = abs(float(tensor.numpy().reshape(-1)[0])) != float("inf")
@@ -197,6 +215,17 @@ class Importer:
         weight = self.module.add_weight(tensor.name or "const", TensorType(dtype, shape), tensor_data(tensor))
         slot.value = weight
         return weight
+
+    def transposed_weight(self, slot: Slot) -> Value:
+        """A matrix initializer as a weight with its dims swapped: a strided view of the same memory."""
+        if slot.turned is None:
+            tensor = slot.tensor
+            assert tensor is not None
+            rows, columns = static_shape(tensor)
+            data = TransposedTensor(tensor_data(tensor))
+            type = TensorType(dtype_of(tensor.dtype), (columns, rows))
+            slot.turned = self.module.add_weight(f"{tensor.name or 'const'}.T", type, data)
+        return slot.turned
 
     def write_constant(self, slot: Slot, array: Any, dtype: DType) -> Value:
         """A small constant in the text."""
@@ -248,9 +277,7 @@ class Importer:
         self.import_nodes(graph)
         return [slot for v in graph.outputs if (slot := self.slot(v)) is not None]
 
-    def scan_region(
-        self, graph: onnx_ir.Graph, types: Sequence[Type], scanned: Sequence[Value], states: int
-    ) -> Block:
+    def scan_region(self, graph: onnx_ir.Graph, types: Sequence[Type], scanned: Sequence[Value], states: int) -> Block:
         """The body of a Scan as a loop region: it takes slice i of each scanned value (%i, %go, states...)."""
         block = Block([TensorType(DType.I64), TensorType(DType.BOOL), *types[:states]])
         for name, arg in zip(("i", "go"), block.args, strict=False):
@@ -263,7 +290,7 @@ class Importer:
         return block
 
     @contextlib.contextmanager
-    def inside(self, block: Block) -> Iterator[None]:
+    def inside(self, block: Block) -> Generator[None]:
         """Fill a region's block."""
         outer, self.builder = self.builder, Builder(self.module, block, loc=self.builder.loc)
         self.scopes.append(block)
@@ -352,7 +379,7 @@ def _supported(domain: str, node: onnx_ir.Node, version: int) -> bool:
     if not onnx.defs.has(node.op_type, domain):
         return find_handler(domain, node.op_type, version) is not None
     try:
-        schema = onnx.defs.get_schema(node.op_type, version, domain)
+        schema: Any = onnx.defs.get_schema(node.op_type, version, domain)
     except onnx.defs.SchemaError:
         return False
     return (

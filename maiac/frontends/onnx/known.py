@@ -6,7 +6,9 @@ friends; folding these here turns Reshape, Expand, Slice... into operations with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import functools
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,7 +20,7 @@ from maiac.ir.dims import bounds, floordiv, maximum, minimum, mod, product
 if TYPE_CHECKING:
     from .context import NodeContext
 
-Array: TypeAlias = "np.ndarray[Any, np.dtype[np.object_]]"
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 LIMIT = 1024  # elements; larger integer tensors are data, not shapes
 INTEGERS = frozenset({DType.I64, DType.I32, DType.I16, DType.I8, DType.U8, DType.U16, DType.U32, DType.BOOL})
 
@@ -112,31 +114,49 @@ def _select(c: NodeContext, test: DimLike, a: DimLike, b: DimLike) -> DimLike:
     return a if test else b
 
 
+def _plain(fn: Callable[..., DimLike]) -> Callable[..., DimLike]:
+    """A function of dims that does not look at the node."""
+
+    def apply(c: NodeContext, *dims: DimLike) -> DimLike:
+        return fn(*dims)
+
+    return apply
+
+
+def _least(*dims: DimLike) -> DimLike:
+    return functools.reduce(minimum, dims)
+
+
+def _greatest(*dims: DimLike) -> DimLike:
+    return functools.reduce(maximum, dims)
+
+
+def _negative(dim: DimLike) -> DimLike:
+    return -dim
+
+
+def _same(dim: DimLike) -> DimLike:
+    return dim
+
+
 _ELEMENTWISE: dict[str, Callable[..., DimLike]] = {
-    "Add": lambda c, a, b: a + b,
-    "Sub": lambda c, a, b: a - b,
-    "Mul": lambda c, a, b: a * b,
+    "Add": _plain(operator.add),
+    "Sub": _plain(operator.sub),
+    "Mul": _plain(operator.mul),
     "Div": _div,
     "Mod": _mod,
-    "Neg": lambda c, a: -a,
-    "Min": lambda c, a, *rest: _reduce(minimum, (a, *rest)),
-    "Max": lambda c, a, *rest: _reduce(maximum, (a, *rest)),
-    "Equal": _compare(lambda a, b: a == b),
-    "Less": _compare(lambda a, b: a < b),
-    "LessOrEqual": _compare(lambda a, b: a <= b),
-    "Greater": _compare(lambda a, b: a > b),
-    "GreaterOrEqual": _compare(lambda a, b: a >= b),
+    "Neg": _plain(_negative),
+    "Min": _plain(_least),
+    "Max": _plain(_greatest),
+    "Equal": _compare(operator.eq),
+    "Less": _compare(operator.lt),
+    "LessOrEqual": _compare(operator.le),
+    "Greater": _compare(operator.gt),
+    "GreaterOrEqual": _compare(operator.ge),
     "Where": _select,
-    "Identity": lambda c, a: a,
+    "Identity": _plain(_same),
 }
 _BOOLEAN = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
-
-
-def _reduce(fn: Callable[[DimLike, DimLike], DimLike], items: Iterable[DimLike]) -> DimLike:
-    first, *rest = items
-    for item in rest:
-        first = fn(first, item)
-    return first
 
 
 def _axes(c: NodeContext, given: Sequence[Array | None], at: int) -> list[int] | None:
@@ -148,7 +168,8 @@ def _axes(c: NodeContext, given: Sequence[Array | None], at: int) -> list[int] |
 def _gather(c: NodeContext, x: Array, indices: Array) -> Array:
     if not is_static(indices):
         raise _NotFoldableError
-    return np.take(x, indices.astype(np.int64), axis=c.attr("axis", 0))
+    taken: Any = np.take(x, indices.astype(np.int64), axis=c.attr("axis", 0))
+    return taken if isinstance(taken, np.ndarray) else scalar(taken)  # NumPy hands out the element itself at rank 0
 
 
 def _concat(c: NodeContext, *xs: Array) -> Array:
@@ -187,7 +208,7 @@ def _cast(c: NodeContext, x: Array) -> Array:
     if to not in INTEGERS:
         raise _NotFoldableError
     if to is DType.BOOL:
-        return _each(lambda v: int(v != 0) if isinstance(v, int) else _fail(), x)
+        return _each(_truth, x)
     if to not in (DType.I64, DType.I32) and not is_static(x):
         raise _NotFoldableError
     if not is_static(x):
@@ -195,6 +216,10 @@ def _cast(c: NodeContext, x: Array) -> Array:
     cast = x.astype(np.int64).astype(str(to).replace("i", "int").replace("u", "uint"))
     made = from_numpy(cast)
     return made if made is not None else _fail()
+
+
+def _truth(value: DimLike) -> int:
+    return int(value != 0) if isinstance(value, int) else _fail()
 
 
 def _fail() -> Any:
@@ -268,7 +293,6 @@ def fold(c: NodeContext) -> Known | None:
             made = _STRUCTURAL[name](c, *given)
     except _NotFoldableError:
         return None
-    made = made if isinstance(made, np.ndarray) else scalar(made)  # NumPy hands out the element itself at rank 0
     return _wrapped(Known(made, dtype)) if made.size <= LIMIT else None
 
 
@@ -276,8 +300,10 @@ def _wrapped(known: Known) -> Known | None:
     """Known numbers only where they fit the dtype: overflow wraps at run time and is left to it."""
     if known.dtype is DType.BOOL:
         return known
-    low, high = (0, 2**known.dtype.bits) if known.dtype.family == "uint" else (
-        -(2 ** (known.dtype.bits - 1)), 2 ** (known.dtype.bits - 1)
+    low, high = (
+        (0, 2**known.dtype.bits)
+        if known.dtype.family == "uint"
+        else (-(2 ** (known.dtype.bits - 1)), 2 ** (known.dtype.bits - 1))
     )
     return known if all(isinstance(v, Dim) or low <= v < high for v in known.array.flat) else None
 

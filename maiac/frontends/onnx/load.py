@@ -6,15 +6,15 @@ import logging
 from pathlib import Path
 from typing import TypeAlias
 
-import onnx
 import onnx_ir
 from google.protobuf.message import DecodeError
 
+import onnx
 from maiac.ir.errors import MaiaError
 
 Source: TypeAlias = "onnx.ModelProto | str | Path"
 
-# Handlers read the older forms of operators from this opset on, more faithfully than ONNX's version converter turns them
+# From this opset on handlers read older forms of operators, more faithfully than ONNX's version converter turns them
 # into newer ones (it leaves the slope of a PRelu as it is, say). What is older still goes through the converter.
 OLDEST = 6
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def _check_opsets(proto: onnx.ModelProto) -> None:
 
 
 def _check(proto: onnx.ModelProto) -> None:
-    """ONNX's checker, on a copy without large contents; an operator that it does not know is reported later, with all others."""
+    """ONNX's checker, on a copy without large contents. Operators that it does not know are reported later."""
     light = onnx.ModelProto()
     light.CopyFrom(proto) if proto.ByteSize() < 2**26 else _copy_light(proto, light)
     for tensor in light.graph.initializer:
@@ -72,6 +72,12 @@ def _check(proto: onnx.ModelProto) -> None:
             del tensor.external_data[:]
             tensor.raw_data = b""
             tensor.dims[:] = [0]
+    for value in (*light.graph.input, *light.graph.output):
+        # What has no type or shape is inferred, or reported by the importer with all others of its kind.
+        if not value.type.WhichOneof("value"):
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+        if value.type.WhichOneof("value") == "tensor_type":
+            value.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(light)
     except Exception as error:
@@ -120,7 +126,7 @@ def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _with_shapes(model: onnx_ir.Model) -> onnx_ir.Model:
     """The model with ONNX's inferred types: they tell what the file alone does not, such as ranks of branches."""
-    from onnx_ir.passes.common import ShapeInferencePass  # noqa: PLC0415
+    from onnx_ir.passes.common import ShapeInferencePass
 
     try:
         return ShapeInferencePass(strict_mode=False, data_prop=True)(model).model

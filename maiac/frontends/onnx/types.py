@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,22 @@ class DimTable:
 
     def __init__(self, module: Module) -> None:
         self.module = module
+        self.named: set[str] = set()  # symbols that the inputs' dims are made of
+
+    def known_dim(self, dim: int | onnx_ir.SymbolicDim) -> DimLike | None:
+        """One dim in terms of the inputs' symbols; None where it names others."""
+        if isinstance(dim, int) or not dim.value:
+            return dim if isinstance(dim, int) else None
+        try:
+            tree = ast.parse(dim.value.strip(), mode="eval").body
+        except (SyntaxError, ValueError):
+            return None
+        names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - {"min", "max", "Min", "Max"}
+        return self.dim(dim) if names <= self.named else None
+
+    def member_dim(self, dim: int | onnx_ir.SymbolicDim) -> DimLike:
+        """One dim of a sequence's members, which may differ between them: a name says nothing about its size."""
+        return dim if isinstance(dim, int) else sym(self.module.fresh_symbol("d").name)
 
     def dim(self, dim: int | onnx_ir.SymbolicDim) -> DimLike:
         """One dim; an unnamed one gets a fresh symbol."""
@@ -91,6 +108,8 @@ class DimTable:
             name += "_"
         if name not in self.module.symbols:
             self.module.symbols[name] = Symbol(name)
+        if name == text:
+            self.named.add(name)
         return sym(name)
 
     def _expression(self, node: ast.expr) -> DimLike:
@@ -105,6 +124,8 @@ class DimTable:
                 return self._binary(op, self._expression(a), self._expression(b))
             case ast.Call(func=ast.Name(id=name), args=[a, b]) if name.lower() in ("min", "max"):
                 return (minimum if name.lower() == "min" else maximum)(self._expression(a), self._expression(b))
+            case _:
+                pass
         raise ValueError("not an expression over dims")
 
     def _binary(self, op: ast.operator, a: DimLike, b: DimLike) -> DimLike:
@@ -119,21 +140,26 @@ class DimTable:
                 return floordiv(a, b)
             case ast.Mod():
                 return mod(a, b)
+            case _:
+                pass
         raise ValueError("not an operator over dims")
 
 
-def convert_type(type: onnx_ir.TypeProtocol | None, shape: Any, dims: DimTable, what: str) -> Type:
+def convert_type(
+    type: onnx_ir.TypeProtocol | None, shape: Any, dims: DimTable, what: str, member: bool = False
+) -> Type:
     """The IR type of an ONNX value; MAIA0226 for what cannot be told: no type, no rank, sparse tensors, maps."""
     if isinstance(type, onnx_ir.SequenceType):
-        return SequenceType(convert_type(type.elem_type, shape, dims, what))
+        return SequenceType(convert_type(type.elem_type, shape, dims, what, True))
     if isinstance(type, onnx_ir.OptionalType):
-        return OptionalType(convert_type(type.elem_type, shape, dims, what))
+        return OptionalType(convert_type(type.elem_type, shape, dims, what, True))
     if not isinstance(type, onnx_ir.TensorType):
         named = "no type" if type is None else f"type {type}"
         raise MaiaError("MAIA0226", f"{what} has {named}; tensors, sequences and optionals are supported")
     if shape is None:
         raise MaiaError("MAIA0226", f"{what} has no shape; its number of dims must be known")
-    return TensorType(dtype_of(type.dtype), tuple(dims.dim(d) for d in shape))
+    of = dims.member_dim if member else dims.dim
+    return TensorType(dtype_of(type.dtype), tuple(of(d) for d in shape))
 
 
 def external_path(tensor: onnx_ir.ExternalTensor) -> Path:
@@ -147,20 +173,42 @@ def external_path(tensor: onnx_ir.ExternalTensor) -> Path:
     end = (tensor.offset or 0) + (tensor.length if tensor.length is not None else tensor.nbytes)
     if path.stat().st_size < end:
         raise MaiaError(
-            "MAIA0222", f"weight {tensor.name!r} ends at byte {end} of {tensor.location}, which has {path.stat().st_size}"
+            "MAIA0222",
+            f"weight {tensor.name!r} ends at byte {end} of {tensor.location}, which has {path.stat().st_size}",
         )
     return path
+
+
+@dataclass(frozen=True, slots=True)
+class TransposedTensor:
+    """A matrix with its dims swapped: a strided view of another one's contents, mapped where that is mapped."""
+
+    source: TensorData
+
+    def load(self) -> torch.Tensor:
+        """The view."""
+        return self.source.load().t()
+
+    def load_slice(self, slices: tuple[slice, ...]) -> torch.Tensor:
+        """A part, in storage of its own."""
+        full = (*slices, *[slice(None)] * (2 - len(slices)))
+        return self.source.load_slice((full[1], full[0])).t()
+
+
+def static_shape(tensor: onnx_ir.TensorProtocol) -> tuple[int, ...]:
+    """The shape of a tensor that has contents: numbers only."""
+    return tuple(d for d in tensor.shape if isinstance(d, int))
 
 
 def tensor_data(tensor: onnx_ir.TensorProtocol) -> TensorData:
     """The contents of an initializer: memory-mapped where external, else a view of the bytes in the model."""
     dtype = dtype_of(tensor.dtype)
-    shape = tuple(int(d) for d in tensor.shape)
+    shape = static_shape(tensor)
     if isinstance(tensor, onnx_ir.ExternalTensor):
         path = external_path(tensor)
         if dtype in PACKED:
             return DerivedTensor(lambda: to_tensor(tensor.numpy(), dtype))
-        if len(shape) and not all(shape):
+        if shape and not all(shape):
             return HeldTensor(torch.empty(shape, dtype=to_torch(dtype)))
         return MappedTensor(path, tensor.offset or 0, to_torch(dtype), shape)
     return HeldTensor(to_tensor(tensor.numpy(), dtype))

@@ -16,6 +16,8 @@ from . import (
     sequence,
     shape,
     signal,
+    text,
+    training,
 )
 
 __all__ = [
@@ -34,4 +36,6 @@ __all__ = [
     "sequence",
     "shape",
     "signal",
+    "text",
+    "training",
 ]

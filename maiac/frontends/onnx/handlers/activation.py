@@ -144,7 +144,7 @@ def softmax_flat(c: NodeContext) -> Value:
 
 def over_tail(c: NodeContext, fn: Callable[[Value], Value], axis: int) -> Value:
     """Apply fn to the rows of x flattened to two dims at ``axis``."""
-    from maiac.ir.dims import product  # noqa: PLC0415
+    from maiac.ir.dims import product
 
     dims = c.shape(0)
     axis %= max(len(dims), 1)

@@ -59,9 +59,7 @@ def _restore(c: NodeContext, symbols: dict[str, Symbol]) -> None:
     c.module.symbols.update(symbols)
 
 
-def _settled_types(
-    c: NodeContext, graph: onnx_ir.Graph, lead: Sequence[Type], types: list[Type], skip: int
-) -> Block:
+def _settled_types(c: NodeContext, graph: onnx_ir.Graph, lead: Sequence[Type], types: list[Type], skip: int) -> Block:
     opened: set[str] = set()
     for _ in range(3):
         symbols = dict(c.module.symbols)
@@ -148,7 +146,9 @@ def scan_batched(c: NodeContext) -> list[Value]:
     batch = c.dim(1, 0)
     rows: list[list[Value]] = []
     for n in range(batch):
-        taken = [c.reshape(c.emit("slice", c[i], dim=0, start=n, end=n + 1), c.shape(i)[1:]) for i in range(1, len(c.inputs))]
+        taken = [
+            c.reshape(c.emit("slice", c[i], dim=0, start=n, end=n + 1), c.shape(i)[1:]) for i in range(1, len(c.inputs))
+        ]
         rows.append(_scan_values(c, taken))
     joined: list[Value] = []
     for parts in zip(*rows, strict=True):
@@ -173,12 +173,12 @@ def _scan_values(c: NodeContext, values: list[Value]) -> list[Value]:
     types = [v.type for v in states] + [tensor_type(v).with_dims(tensor_type(v).dims[1:]) for v in scanned]
     region = c.importer.scan_region(graph, types, scanned, len(states))
     trips = c.emit("dim_tensor", value=steps)
-    results = list(c.emit_op("loop", trips, None, *states, regions=[region], scans=outputs).results)
+    results: list[Value] = list(c.emit_op("loop", trips, None, *states, regions=[region], scans=outputs).results)
     out_axes = c.ints("scan_output_axes") or [0] * outputs
     out_back = c.ints("scan_output_directions") or [0] * outputs
     for i in range(outputs):
         at = len(states) + i
-        results[at] = _placed(c, results[at], out_axes[i], bool(out_back[i]))  # type: ignore[call-overload]
+        results[at] = _placed(c, results[at], out_axes[i], bool(out_back[i]))
     return results
 
 

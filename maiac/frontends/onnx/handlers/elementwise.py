@@ -46,7 +46,11 @@ def _unary(name: str) -> Callable[[NodeContext], Value]:
     def handler(c: NodeContext) -> Value:
         x = c[0]
         if c.op in ("Abs", "Sign") and c.dtype(0) in WIDE:
-            return x if c.op == "Abs" else narrowed(c, c.cast(c.emit("ne", widened(c, x), c.const(0, DType.I64)), DType.I64), c.dtype(0))
+            return (
+                x
+                if c.op == "Abs"
+                else narrowed(c, c.cast(c.emit("ne", widened(c, x), c.const(0, DType.I64)), DType.I64), c.dtype(0))
+            )
         if c.op == "BitwiseNot" and c.dtype(0) in WIDE:
             return narrowed(c, c.emit(name, widened(c, x)), c.dtype(0))
         return c.emit(name, x)

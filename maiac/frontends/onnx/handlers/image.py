@@ -15,7 +15,9 @@ from ..registry import onnx_op
 def resize(c: NodeContext) -> Value:
     """Resample to sizes or by factors, from opset 11 on with all of its modes."""
     if c.opset < 11:
-        return _resize(c, {"factors": _factors(c, 1)}, None, None, 1, {"coordinates": "asymmetric", "rounding": "floor"})
+        return _resize(
+            c, {"factors": _factors(c, 1)}, None, None, 1, {"coordinates": "asymmetric", "rounding": "floor"}
+        )
     given = c.has(3) and c.shape(3) != (0,)
     attrs = {
         "coordinates": c.attr("coordinate_transformation_mode", "half_pixel"),
@@ -74,8 +76,8 @@ def roi_align(c: NodeContext) -> Value:
     default = "half_pixel" if c.opset >= 16 else "output_half_pixel"
     return c.emit(
         "roi_align", c[0], c[1], c[2], height=int(c.attr("output_height", 1)), width=int(c.attr("output_width", 1)),
-        samples=int(c.attr("sampling_ratio", 0)), scale=float(c.attr("spatial_scale", 1.0)), reduce=c.attr("mode", "avg"),
-        half_pixel=c.attr("coordinate_transformation_mode", default) == "half_pixel",
+        samples=int(c.attr("sampling_ratio", 0)), scale=float(c.attr("spatial_scale", 1.0)),
+        reduce=c.attr("mode", "avg"), half_pixel=c.attr("coordinate_transformation_mode", default) == "half_pixel",
     )  # fmt: skip
 
 

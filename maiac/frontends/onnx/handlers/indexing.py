@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from maiac.ir import Dim, DType, Value
 
 from ..context import NodeContext, tensor_type
@@ -63,7 +62,7 @@ def compress(c: NodeContext) -> Value:
     axis = c.attr("axis")
     x = c[0]
     if axis is None:
-        from maiac.ir.dims import product  # noqa: PLC0415
+        from maiac.ir.dims import product
 
         x, axis = c.reshape(x, (product(c.shape(0)),)), 0
     kept = c.emit("nonzero", c[1])
@@ -92,7 +91,7 @@ def one_hot(c: NodeContext) -> Value:
 
 
 def _bound(c: NodeContext, x: Value) -> Any:
-    from maiac.ir.dims import sym  # noqa: PLC0415
+    from maiac.ir.dims import sym
 
     symbol = sym(c.module.fresh_symbol("n").name)
     c.emit_op("bind", x, to=(symbol,))
@@ -113,7 +112,9 @@ def top_k(c: NodeContext) -> list[Value]:
     k = int(c.attr("k")) if c.opset < 10 else (c.dims(1) or (None,))[0]
     axis, largest = int(c.attr("axis", -1)), bool(c.attr("largest", 1))
     ordered = c.emit_op("sort", c[0], dim=axis, descending=largest).results
-    return [c.emit("slice", v, dim=axis, start=0, end=k) if isinstance(k, int) else _first(c, v, axis, k) for v in ordered]
+    return [
+        c.emit("slice", v, dim=axis, start=0, end=k) if isinstance(k, int) else _first(c, v, axis, k) for v in ordered
+    ]
 
 
 def _first(c: NodeContext, x: Value, axis: int, k: Any) -> Value:
@@ -155,5 +156,3 @@ def non_max_suppression(c: NodeContext) -> Value:
     """Boxes kept of each batch and class: [count, 3] of batch, class and box."""
     limits = [c.opt(i) for i in (2, 3, 4)]
     return c.emit("non_max_suppression", c[0], c[1], *limits, center=bool(c.attr("center_point_box", 0)))
-
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maiac.ir import DType, Value
+from maiac.ir import DType, Result, Value, Weight
 
 from ..context import NodeContext, tensor_type
 from ..registry import onnx_op
@@ -14,7 +14,22 @@ def matmul(c: NodeContext) -> Value:
     """The matrix product, leading dims broadcast."""
     if c.dtype(0) in WIDE:
         return narrowed(c, c.emit("matmul", widened(c, c[0]), widened(c, c[1])), c.dtype(0))
+    weight = projection_weight(c, 1)
+    if weight is not None and c.rank(0):
+        return c.emit("linear", c[0], weight)
     return c.emit("matmul", c[0], c[1])
+
+
+def projection_weight(c: NodeContext, index: int) -> Value | None:
+    """A float matrix of the model as [out, in], the form that quantization and partitioning know: a view, no copy."""
+    slot = c.slot(index)
+    if slot.value is None and slot.tensor is not None and len(slot.tensor.shape) == 2 and c.dtype(index).is_float:
+        return c.importer.transposed_weight(slot)
+    if isinstance(slot.value, Result) and slot.value.op.name == "transpose":
+        source = slot.value.op.operand(0)
+        turned = slot.value.op.attrs["perm"] == (1, 0)
+        return source if turned and isinstance(source, Weight) and tensor_type(source).element.is_float else None
+    return None
 
 
 @onnx_op("Gemm")
@@ -26,7 +41,7 @@ def gemm(c: NodeContext) -> Value:
     wide = c.dtype(0) in WIDE
     out = c.shape(1)[0 if c.attr("transB", 0) else 1]
     if alpha == beta == 1.0 and not wide and (bias is None or (bias.rank == 1 and bias.dims[0] == out)):
-        w = c[1] if c.attr("transB", 0) else c.emit("transpose", c[1], perm=(1, 0))
+        w = c[1] if c.attr("transB", 0) else projection_weight(c, 1) or c.emit("transpose", c[1], perm=(1, 0))
         return c.emit("linear", a, w, c.opt(2))
     b = c.emit("transpose", c[1], perm=(1, 0)) if c.attr("transB", 0) else c[1]
     if wide:

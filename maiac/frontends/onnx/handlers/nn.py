@@ -17,7 +17,11 @@ def spatial(c: NodeContext, name: str, count: int) -> tuple[int, ...]:
 
 
 def padding(
-    c: NodeContext, sizes: tuple[DimLike, ...], kernel: tuple[DimLike, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+    c: NodeContext,
+    sizes: tuple[DimLike, ...],
+    kernel: tuple[DimLike, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
 ) -> tuple[DimLike, ...]:
     """(before, after) of each spatial dim, from pads or auto_pad."""
     auto, count = c.attr("auto_pad", "NOTSET"), len(sizes)
@@ -51,7 +55,12 @@ def convolution(c: NodeContext, x: Value, w: Value, bias: Value | None) -> Value
     count = xt.rank - 2
     stride, dilation = spatial(c, "strides", count), spatial(c, "dilations", count)
     pads = padding(c, xt.dims[2:], wt.dims[2:], stride, dilation)
-    attrs: dict[str, Any] = {"stride": stride, "padding": even(pads), "dilation": dilation, "groups": int(c.attr("group", 1))}
+    attrs: dict[str, Any] = {
+        "stride": stride,
+        "padding": even(pads),
+        "dilation": dilation,
+        "groups": int(c.attr("group", 1)),
+    }
     return c.emit("conv", x, w, bias, **attrs)
 
 
@@ -74,7 +83,7 @@ def conv_transpose(c: NodeContext) -> Value:
                 extra[i], total = extra[i] - total, 0
             less = total // 2
             pads[2 * i : 2 * i + 2] = [total - less, less] if auto != "SAME_UPPER" else [less, total - less]
-    after = [e for e in extra]
+    after = list(extra)
     # torch's kernel wants output_padding below stride or dilation: what is more is padding behind that is not cropped.
     for i, e in enumerate(after):
         if e >= max(stride[i], dilation[i]):

@@ -88,7 +88,12 @@ def rms_norm(c: NodeContext) -> Value:
     """Unit mean square over the dims from axis on."""
     rank = c.rank(0)
     axis = int(c.attr("axis", -1)) % rank
-    if axis != rank - 1 or c.shape(1) != c.shape(0)[-1:] or c.dtype(0) is not c.dtype(1) or c.attr("stash_type", 1) != 1:
+    if (
+        axis != rank - 1
+        or c.shape(1) != c.shape(0)[-1:]
+        or c.dtype(0) is not c.dtype(1)
+        or c.attr("stash_type", 1) != 1
+    ):
         return NotImplemented
     x = c.cast(c[0], DType.F32) if c.dtype(0) in (DType.F16, DType.BF16) else c[0]
     y = c.emit("rms_norm", x, c.cast(c[1], tensor_type(x).element), eps=float(c.attr("epsilon", 1e-5)))
@@ -98,7 +103,11 @@ def rms_norm(c: NodeContext) -> Value:
 @onnx_op("LRN")
 def lrn(c: NodeContext) -> Value:
     """Divide by the energy of neighbouring channels."""
-    attrs = {"alpha": float(c.attr("alpha", 1e-4)), "beta": float(c.attr("beta", 0.75)), "bias": float(c.attr("bias", 1.0))}
+    attrs = {
+        "alpha": float(c.attr("alpha", 1e-4)),
+        "beta": float(c.attr("beta", 0.75)),
+        "bias": float(c.attr("bias", 1.0)),
+    }
     return c.emit("lrn", c[0], size=int(c.attr("size")), **attrs)
 
 

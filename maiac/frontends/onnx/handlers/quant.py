@@ -41,7 +41,14 @@ def dequantize_linear(c: NodeContext) -> Value:
     given = c.attr("output_dtype", 0)
     to = dtype_of(given) if given else c.dtype(1)
     return c.emit(
-        "dequantize_linear", c[0], c[1], c.opt(2), to=to, dim=_axis(c), block=int(c.attr("block_size", 0)), source=c.dtype(0)
+        "dequantize_linear",
+        c[0],
+        c[1],
+        c.opt(2),
+        to=to,
+        dim=_axis(c),
+        block=int(c.attr("block_size", 0)),
+        source=c.dtype(0),
     )
 
 

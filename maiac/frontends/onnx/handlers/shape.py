@@ -24,7 +24,12 @@ def constant(c: NodeContext) -> Any:
         if not tensor.name:
             tensor.name = c.node.outputs[0].name
         return Slot(dtype=dtype_of(tensor.dtype), tensor=tensor)
-    for name, dtype in (("value_int", np.int64), ("value_ints", np.int64), ("value_float", np.float32), ("value_floats", np.float32)):
+    for name, dtype in (
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+    ):
         if c.attrs.get(name) is not None:
             return _held(c, np.asarray(c.attr(name), dtype))
     for name in ("value_string", "value_strings"):
@@ -34,7 +39,7 @@ def constant(c: NodeContext) -> Any:
 
 
 def _held(c: NodeContext, array: Any) -> Slot:
-    import onnx_ir  # noqa: PLC0415
+    import onnx_ir
 
     name = c.node.outputs[0].name
     if array.dtype == object:
@@ -173,7 +178,7 @@ def concat(c: NodeContext) -> Value:
     if len(c.inputs) == 1:
         return c[0]
     if c.dtype(0) is DType.STR:
-        return c.emit("string_join_dim", *c.values(), dim=int(c.attr("axis", 1)))
+        return c.emit("string_join", *c.values(), dim=int(c.attr("axis", 1)))
     return c.emit("concat", *c.values(), dim=int(c.attr("axis", 1)))
 
 
@@ -210,7 +215,11 @@ def _signs_known(c: NodeContext, dims: list[DimLike]) -> bool:
 
 
 def _sliced(
-    c: NodeContext, starts: Sequence[DimLike], ends: Sequence[DimLike], axes: Sequence[int] | None, steps: Sequence[int] | None
+    c: NodeContext,
+    starts: Sequence[DimLike],
+    ends: Sequence[DimLike],
+    axes: Sequence[int] | None,
+    steps: Sequence[int] | None,
 ) -> Value:
     x = c[0]
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
@@ -305,7 +314,12 @@ def range_(c: NodeContext) -> Value:
     """start, start + delta, ... before limit."""
     known = [c.known(i) for i in range(3)]
     step = known[2]
-    if all(k is not None for k in known) and step is not None and isinstance(step.item(), int) and c.dtype(0) is DType.I64:
+    if (
+        all(k is not None for k in known)
+        and step is not None
+        and isinstance(step.item(), int)
+        and c.dtype(0) is DType.I64
+    ):
         start, end = (k.item() for k in known[:2] if k is not None)
         return c.emit("iota", start=start, end=end, step=step.item())
     return c.emit("range_to", c[0], c[1], c[2])

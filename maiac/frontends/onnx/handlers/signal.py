@@ -49,7 +49,10 @@ def random_like(c: NodeContext) -> Value:
 def _random(c: NodeContext, normal: bool, shape: tuple[object, ...], dtype: DType) -> Value:
     seed = c.attr("seed")
     drawn = c.emit(
-        "random_normal" if normal else "random_uniform", shape=shape, dtype=DType.F32, seed=None if seed is None else int(seed)
+        "random_normal" if normal else "random_uniform",
+        shape=shape,
+        dtype=DType.F32,
+        seed=None if seed is None else int(seed),
     )
     if normal:
         low, width = float(c.attr("mean", 0.0)), float(c.attr("scale", 1.0))

@@ -1,0 +1,5 @@
+"""``python -m maiac`` is the ``maiac`` command."""
+
+from .cli import main
+
+main()

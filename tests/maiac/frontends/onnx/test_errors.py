@@ -1,0 +1,180 @@
+"""What is wrong with a file is said in numbered errors, all of a kind at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from maiac import onnx_backend
+from maiac.frontends.onnx import import_onnx
+from maiac.ir import MaiaError
+
+
+def value(
+    name: str, shape: list[int | str | None] | None = None, dtype: int = TensorProto.FLOAT
+) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype, [2, 3] if shape is None else shape)
+
+
+def model(*nodes: onnx.NodeProto, opset: int = 20, domains: tuple[str, ...] = ()) -> onnx.ModelProto:
+    graph = helper.make_graph(list(nodes), "g", [value("x")], [value("y")])
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
+    return helper.make_model(graph, opset_imports=opsets)
+
+
+def refused(code: str, source: onnx.ModelProto | Path) -> MaiaError:
+    with pytest.raises(MaiaError) as caught:
+        import_onnx(source)
+    assert caught.value.code == code, caught.value
+    return caught.value
+
+
+def test_every_operator_that_is_not_supported_is_listed():
+    error = refused(
+        "MAIA0220",
+        model(
+            helper.make_node("Frobnicate", ["x"], ["a"], name="first", domain="acme"),
+            helper.make_node("Frobnicate", ["a"], ["b"], name="second", domain="acme"),
+            helper.make_node("Twist", ["b"], ["y"], name="third", domain="acme"),
+            domains=("acme",),
+        ),
+    )
+    assert error.details == (
+        "acme.Frobnicate (opset 1): 2 nodes, first 'first'",
+        "acme.Twist (opset 1): 1 node, first 'third'",
+    )
+
+
+def test_an_unknown_operator_of_onnx_itself_is_listed():
+    error = refused("MAIA0220", model(helper.make_node("Frobnicate", ["x"], ["y"], name="n")))
+    assert error.details == ("ai.onnx.Frobnicate (opset 20): 1 node, first 'n'",)
+
+
+@pytest.mark.parametrize("content", [b"", b"no protobuf", b"\x08\x07\x12\xff\xff"])
+def test_a_file_that_is_no_model(tmp_path: Path, content: bytes):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    refused("MAIA0221", path)
+
+
+def test_a_truncated_file(tmp_path: Path):
+    whole = model(helper.make_node("Relu", ["x"], ["y"])).SerializeToString()
+    for cut in range(1, len(whole), 7):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(whole[:cut])
+        with pytest.raises(MaiaError, match=r"MAIA022[13]"):
+            import_onnx(path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path):
+    assert "no file" in refused("MAIA0221", tmp_path / "none.onnx").message
+
+
+def external(path: Path, location: str, length: int) -> onnx.ModelProto:
+    tensor = helper.make_tensor("w", TensorProto.FLOAT, [2, 3], np.zeros(6, np.float32).tobytes(), raw=True)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, text in (("location", location), ("offset", "0"), ("length", str(length))):
+        tensor.external_data.add(key=key, value=text)
+    made = model(helper.make_node("Add", ["x", "w"], ["y"]))
+    made.graph.initializer.append(tensor)
+    path.write_bytes(made.SerializeToString())
+    return made
+
+
+def test_external_data_that_is_missing_short_or_outside(tmp_path: Path):
+    path = tmp_path / "inner" / "model.onnx"
+    path.parent.mkdir()
+    (tmp_path / "secret").write_bytes(bytes(24))
+    (path.parent / "short").write_bytes(bytes(20))
+    for location, said in (("none", "not there"), ("short", "has 20"), ("../secret", "outside")):
+        external(path, location, 24)
+        error = refused("MAIA0222", path)
+        assert said in error.details[0]
+
+
+def test_external_data_is_mapped(tmp_path: Path):
+    path = tmp_path / "model.onnx"
+    external(path, "data", 24)
+    (tmp_path / "data").write_bytes(np.arange(6, dtype=np.float32).tobytes())
+    module = import_onnx(path)
+    data = module.weights["w"].data
+    assert type(data).__name__ == "MappedTensor"
+    assert data is not None and data.load().tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [helper.make_node("Add", ["x", "nowhere"], ["y"])],
+        [helper.make_node("Relu", ["b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])],
+        [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Abs", ["x"], ["y"])],
+        [helper.make_node("Relu", ["x", "x", "x"], ["y"])],
+    ],
+    ids=["undefined", "cyclic", "defined twice", "too many inputs"],
+)
+def test_a_model_that_breaks_the_rules(nodes: list[onnx.NodeProto]):
+    refused("MAIA0223", model(*nodes))
+
+
+def test_a_model_without_opset():
+    made = model(helper.make_node("Relu", ["x"], ["y"]))
+    del made.opset_import[:]
+    refused("MAIA0223", made)
+
+
+def test_wrong_types_are_located():
+    made = model(helper.make_node("MatMul", ["x", "x"], ["y"], name="product"))
+    error = refused("MAIA0105", made)
+    assert error.loc is not None and error.loc.name == "product"
+
+
+def test_an_opset_from_the_future():
+    error = refused("MAIA0224", model(helper.make_node("Relu", ["x"], ["y"]), opset=999))
+    assert "999" in error.message
+
+
+def test_a_form_that_is_not_supported():
+    nodes = [helper.make_node("Shape", ["x"], ["s"]), helper.make_node("NonZero", ["x"], ["n"])]
+    nodes += [
+        helper.make_node("Reshape", ["n", "flat"], ["v"]),
+        helper.make_node("Reshape", ["x", "v"], ["y"], name="r"),
+    ]
+    made = model(*nodes)
+    made.graph.initializer.append(helper.make_tensor("flat", TensorProto.INT64, [1], [-1]))
+    del made.graph.output[:]
+    made.graph.output.append(helper.make_empty_tensor_value_info("y"))
+    error = refused("MAIA0225", made)
+    assert error.loc is not None and error.loc.name == "r"
+
+
+def test_inputs_without_shape_are_all_named():
+    made = model(helper.make_node("Add", ["x", "z"], ["y"]))
+    for name in ("x", "z"):
+        info = helper.make_empty_tensor_value_info(name)
+        info.type.tensor_type.elem_type = TensorProto.FLOAT
+        made.graph.input.append(info)
+    del made.graph.input[0]
+    error = refused("MAIA0226", made)
+    assert len(error.details) == 2
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda rep: rep.run([]),
+        lambda rep: rep.run({"z": np.zeros((2, 3), np.float32)}),
+        lambda rep: onnx_backend.prepare(model(helper.make_node("Relu", ["x"], ["y"])), "CUDA"),
+        lambda rep: onnx_backend.run_node(helper.make_node("Add", ["a", "b"], ["c"]), [np.zeros(2)]),
+    ],
+    ids=["too few", "wrong name", "device", "node"],
+)
+def test_the_backend_called_wrongly(call: Callable[[onnx_backend.MaiaRep], object]):
+    rep = onnx_backend.prepare(model(helper.make_node("Relu", ["x"], ["y"])))
+    with pytest.raises(MaiaError, match="MAIA0227"):
+        call(rep)

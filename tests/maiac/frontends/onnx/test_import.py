@@ -1,0 +1,202 @@
+"""Importing ONNX: symbolic shapes, functions, control flow, weights, the backend's calling convention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from maiac import onnx_backend
+from maiac.frontends.onnx import import_onnx
+from maiac.frontends.onnx.handlers.linear import explicit_equation
+from maiac.ir import Module, print_module, verify
+from maiac.runtime import run_module
+
+HEAD = '<ir_version: 10, opset_import: ["" : 20, "own" : 1]>\n'
+
+
+def parsed(text: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(HEAD + text)
+
+
+def ops(module: Module) -> list[str]:
+    return [op.name for op in module.main.body]
+
+
+def floats(*values: float) -> np.ndarray[Any, Any]:
+    return np.array(values, np.float32)
+
+
+def run(module: Module, *inputs: Any) -> list[Any]:
+    verify(module)
+    return [np.asarray(r) for r in run_module(module, list(inputs))]
+
+
+def test_shape_arithmetic_is_done_while_importing():
+    module = import_onnx(
+        parsed("""g (float[N, T, 8] x) => (float[N, M, 2, 4] y)
+        <int64[1] zero = {0}, int64[1] one = {1}, int64[2] tail = {2, 4}> {
+            s = Shape(x)
+            n = Slice(s, zero, one)
+            t = Gather(s, one)
+            shape = Concat<axis = 0>(n, t, tail)
+            y = Reshape(x, shape)
+        }""")
+    )
+    assert ops(module) == ["reshape", "return"]
+    assert str(module.main.result_types[0]) == "f32[N, T, 2, 4]"
+
+
+def test_a_shape_that_arrives_at_run_time():
+    module = import_onnx(parsed("g (float[6] x, int64[2] shape) => (float[a, b] y) { y = Reshape(x, shape) }"))
+    assert "reshape_to" in ops(module)
+    (y,) = run(module, np.arange(6, dtype=np.float32), np.array([2, -1]))
+    assert y.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_numbers_that_arrive_at_run_time_bind_symbols():
+    module = import_onnx(parsed("g (float[3] x, int64[1] n) => (float[M] y) { y = Tile(x, n) }"))
+    assert ops(module)[:2] == ["bind", "tile"]
+    (y,) = run(module, floats(*[1, 2, 3]), np.array([2]))
+    assert y.tolist() == [1, 2, 3, 1, 2, 3]
+
+
+def test_dims_that_the_file_tells_close_our_own():
+    text = """g (float[N, 4] x, bool[N] keep) => (float[N, 4] y) <float[N, 4] kept> {
+        kept = Compress<axis = 0>(x, keep)
+        y = Add(kept, x)
+    }"""
+    module = import_onnx(parsed(text))
+    assert "refine" in ops(module)
+    assert str(module.main.result_types[0]) == "f32[N, 4]"
+
+
+def test_a_function_of_the_model_is_expanded_under_its_call():
+    module = import_onnx(
+        parsed("""g (float[3] x) => (float[3] y) { y = own.twice <by = 3.0> (x) }
+        <domain: "own", opset_import: ["" : 20]>
+        twice <by> (a) => (b) { c = Constant <value_float: float = @by> ()
+            b = Mul(a, c) }""")
+    )
+    (y,) = run(module, floats(*[1, 2, 3]))
+    assert y.tolist() == [3, 6, 9]
+    assert any(op.loc.name.endswith("/b") for op in module.main.body)
+
+
+def test_an_operator_without_handler_runs_through_its_function_body():
+    module = import_onnx(parsed("g (float[3] x) => (float[10] y) <int64 n = {10}> { y = HannWindow(n) }"))
+    (y,) = run(module, np.zeros(3, np.float32))
+    np.testing.assert_allclose(y, np.hanning(11)[:10], atol=1e-6)
+
+
+def test_a_condition_that_is_known_chooses_while_importing():
+    module = import_onnx(
+        parsed("""g (float[2, 3] x) => (float[2, 3] y) <int64 two = {2}> {
+            s = Shape(x)
+            z = Constant <value_int = 0> ()
+            n = Gather(s, z)
+            c = Equal(n, two)
+            y = If (c) <
+                then_branch = a () => (float[2, 3] p) { p = Neg(x) },
+                else_branch = b () => (float[2, 3] q) { q = Abs(x) }
+            >
+        }""")
+    )
+    assert ops(module) == ["neg", "return"]
+
+
+def test_a_loop_whose_carried_value_grows():
+    module = import_onnx(
+        parsed("""g (float[1] x, int64 n) => (float[K] y) <bool go = {1}> {
+            y = Loop (n, go, x) <body = b (int64 i, bool c, float[J] a) => (bool d, float[L] e) {
+                d = Identity(c)
+                e = Concat<axis = 0>(a, x)
+            }>
+        }""")
+    )
+    (y,) = run(module, floats(*[5]), np.array(3))
+    assert y.tolist() == [5, 5, 5, 5]
+
+
+def test_an_initializer_that_is_also_an_input_is_a_weight():
+    module = import_onnx(parsed("g (float[2] x, float[2] w) => (float[2] y) <float[2] w = {1, 2}> { y = Add(x, w) }"))
+    assert [a.name for a in module.main.args] == ["x"]
+    assert run(module, floats(*[1, 1]))[0].tolist() == [2, 3]
+
+
+def test_initializers_are_not_copied():
+    array = np.arange(64, dtype=np.float32).reshape(8, 8)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, ["N", 8])],
+        [onnx.helper.make_tensor_value_info("y", 1, ["N", 8])],
+        [onnx.numpy_helper.from_array(array, "w")],
+    )
+    module = import_onnx(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)]))
+    (weight,) = module.weights.values()
+    assert weight.data is not None
+    assert weight.data.load().data_ptr() == weight.data.load().data_ptr()
+    assert ops(module)[0] == "linear"
+    assert weight.data.load().tolist() == array.T.tolist()
+    assert weight.data.load_slice((slice(0, 2),)).tolist() == array.T[:2].tolist()
+
+
+def test_names_and_places_are_the_files():
+    module = import_onnx(
+        parsed("g (float[2] x) => (float[2] y) { [first] hidden = Neg(x)\n [second] y = Abs(hidden) }")
+    )
+    first, second, _ = module.main.body
+    assert (first.result.name, first.loc.name) == ("hidden", "first")
+    assert (second.result.name, second.loc.name) == ("y", "second")
+    assert "%hidden = neg %x" in print_module(module)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.uint64])
+@pytest.mark.parametrize("name", ["Add", "Mul", "Div", "Max", "Min", "Less", "BitwiseXor", "Mod"])
+def test_wide_unsigned_integers(name: str, dtype: type[np.generic]):
+    top = int(np.iinfo(dtype).max)  # type: ignore[type-var]
+    x, y = np.array([3, top, top - 5, 7], dtype), np.array([5, 2, top, 3], dtype)
+    node = onnx.helper.make_node(name, ["x", "y"], ["z"])
+    (got,) = onnx_backend.run_node(node, [x, y], opset_version=20)
+    with np.errstate(over="ignore"):
+        want = {
+            "Add": np.add, "Mul": np.multiply, "Div": np.floor_divide, "Max": np.maximum, "Min": np.minimum,
+            "Less": np.less, "BitwiseXor": np.bitwise_xor, "Mod": np.remainder,
+        }[name](x, y)  # fmt: skip
+    assert got.dtype == want.dtype
+    assert got.tolist() == want.tolist()
+
+
+def test_the_backend_takes_arrays_in_order_by_name_or_alone():
+    rep = onnx_backend.prepare(parsed("g (float[2] x) => (float[2] y) { y = Neg(x) }"))
+    x = floats(*[1, 2])
+    for given in ([x], {"x": x}, x):
+        out: Any = rep.run(given)
+        assert out.y.tolist() == out[0].tolist() == [-1, -2]
+
+
+def test_the_backend_knows_what_it_can_do():
+    good = parsed("g (float[2] x) => (float[2] y) { y = Neg(x) }")
+    bad = parsed("g (float[2] x) => (float[2] y) { y = own.Frobnicate(x) }")
+    assert onnx_backend.is_compatible(good)
+    assert not onnx_backend.is_compatible(bad)
+    assert onnx_backend.supports_device("CPU")
+    assert not onnx_backend.supports_device("CUDA")
+    assert not onnx_backend.supports_device("TPU")
+
+
+@pytest.mark.parametrize(
+    ("equation", "ranks", "explicit"),
+    [
+        ("ij,jk", [2, 2], "ij,jk->ik"),
+        ("...ij,...jk->...ik", [4, 3], "abij,bjk->abik"),
+        ("bij, bjk -> bik", [3, 3], "bij,bjk->bik"),
+        ("...ii->...i", [3], "aii->ai"),
+    ],
+)
+def test_einsum_is_spelled_out(equation: str, ranks: list[int], explicit: str):
+    assert explicit_equation(equation, ranks) == explicit

@@ -1,0 +1,474 @@
+"""The command line: every command, its JSON, its exit codes, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import maiac
+from maiac.cli import run_command
+from maiac.ir.catalogue import CATALOGUE
+from tests.maiac.samples import linear_module, linear_text, onnx_mlp, saved
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = "tests.maiac.samples"
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.chdir(tmp_path)
+    from maiac import console
+
+    console.out.cache_clear()
+    console.err.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def mlp(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An ONNX file and the artifact made from it."""
+    folder = tmp_path_factory.mktemp("mlp")
+    onnx_mlp(folder / "mlp.onnx")
+    maiac.compile(folder / "mlp.onnx").save(folder / "mlp.maia")
+    return folder / "mlp.onnx", folder / "mlp.maia"
+
+
+class Spoken:
+    """What a command wrote, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]):
+    def run(*arguments: Any) -> Spoken:
+        code = run_command([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return Spoken(code, captured.out, captured.err)
+
+    return run
+
+
+def refused(spoken: Spoken, code: str) -> str:
+    assert spoken.code == 1, spoken.err
+    assert spoken.err.startswith(f"{code}: "), spoken.err
+    assert f"maiac explain {code}" in spoken.err
+    assert spoken.out == ""
+    return spoken.err
+
+
+# **** compile ****
+
+
+def test_compile_tells_what_it_made(say, mlp, tmp_path: Path):
+    spoken = say("compile", mlp[0])
+    assert spoken.code == 0
+    assert (tmp_path / "mlp.maia").is_file(), "by default in the current folder, named after the source"
+    for text in ("mlp.maia", "x:0: f32[N, 5]", "y:0: f32[N, 2]", " parameters, ", "FLOP", "results for random inputs"):
+        assert text in spoken.out
+    assert spoken.err == ""
+
+
+def test_compile_json(say, mlp, tmp_path: Path):
+    spoken = say("compile", mlp[0], "-o", "a.maia", "--json")
+    assert spoken.json["path"] == "a.maia" and spoken.json["bytes"] == (tmp_path / "a.maia").stat().st_size
+    assert 30 <= spoken.json["summary"]["parameters"] <= 50  # small weights may become constants of the program
+    assert spoken.json["pipeline"]["passes"][0]["text"] == "canonicalize"
+
+
+def test_compile_into_a_folder(say, mlp, tmp_path: Path):
+    assert say("compile", mlp[0], "-o", "out/", "--no-golden").code == 0
+    assert (tmp_path / "out" / "manifest.json").is_file()
+    assert "golden" not in " ".join(f.name for f in (tmp_path / "out").iterdir())
+
+
+def test_compile_with_its_options(say, mlp, tmp_path: Path):
+    dumps = tmp_path / "ir"
+    spoken = say("compile", mlp[0], "-o", "a.maia", "--quantize", "int8", "--dump-ir", dumps)
+    assert spoken.code == 0 and "channel<i8" in spoken.out
+    assert maiac.load("a.maia").manifest.options == {"target": "host", "quantize": "int8"}
+    assert (dumps / "00-captured.maia").is_file()
+    assert say("compile", mlp[0], "-o", "b.maia", "--passes", "fold,dce").code == 0
+    assert maiac.load("b.maia").manifest.pipeline == "fold,dce"
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--quantize", "int3"], "MAIA0706"),
+        (["--kv-dtype", "i8"], "MAIA0706"),
+        (["--target", "maia300"], "MAIA0707"),
+        (["-o", "no/such/m.maia"], "MAIA0411"),
+        (["--passes", "fold,cook"], "MAIA0304"),
+    ],
+)
+def test_compile_refuses_bad_options(say, mlp, options: list[str], code: str, tmp_path: Path):
+    refused(say("compile", mlp[0], *options), code)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sources_that_are_none(say, mlp, tmp_path: Path):
+    assert "mlp.onnx" in refused(say("compile", mlp[0].parent / "mpl.onnx"), "MAIA0701")
+    (tmp_path / "weights.pth").write_bytes(b"x")
+    assert "factory" in refused(say("compile", "weights.pth"), "MAIA0702")
+    (tmp_path / "photos").mkdir()
+    assert "config.json" in refused(say("compile", "photos"), "MAIA0702")
+    assert "compiled already" in refused(say("compile", mlp[1]), "MAIA0702")
+    (tmp_path / "latin.maia").write_bytes("# Größe".encode("latin-1"))
+    (tmp_path / "text.maia").write_text(linear_text().replace("linear", "lineal"))
+    refused(say("compile", "text.maia"), "MAIA0106")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_such_module:f", "cannot import"),
+        (f"{SAMPLES}:nothing", "has no nothing"),
+        (f"{SAMPLES}:broken", "no such checkpoint"),
+        (f"{SAMPLES}:too_many", "gives 5 things"),
+    ],
+)
+def test_factories_that_are_none(say, name: str, words: str):
+    assert words in refused(say("compile", name), "MAIA0703")
+
+
+def test_a_factory_that_gives_no_model(say):
+    refused(say("compile", f"{SAMPLES}:number"), "MAIA0702")
+
+
+def test_a_model_without_example_inputs(say):
+    refused(say("compile", f"{SAMPLES}:Perceptron"), "MAIA0713")
+
+
+# **** run ****
+
+
+def test_run_on_random_inputs_is_repeatable(say, mlp):
+    a, b = (say("run", mlp[1], "--random", "--dim", "N=3", "--json").json for _ in range(2))
+    other = say("run", mlp[1], "--random", "--seed", 1, "--dim", "N=3", "--json").json
+    assert a["outputs"] == b["outputs"] != other["outputs"]
+    assert a["outputs"]["y:0"]["type"] == "f32[3, 2]"
+    assert "y:0" in say("run", mlp[1], "--random").out
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "safetensors"])
+def test_run_reads_and_writes_files(say, mlp, tmp_path: Path, suffix: str):
+    x = np.random.default_rng(3).standard_normal((2, 5), dtype=np.float32)
+    expected = maiac.load(mlp[1])(x)[0]
+    if suffix == "npy":
+        np.save("x.npy", x)
+    elif suffix == "npz":
+        np.savez("x.npz", allow_pickle=False, **{"x:0": x})
+    else:
+        from safetensors.numpy import save_file
+
+        save_file({"x:0": x}, "x.safetensors")
+    spoken = say("run", mlp[1], "--input", f"x.{suffix}", "--output", f"y.{suffix}")
+    assert spoken.code == 0 and f"written to y.{suffix}" in spoken.out
+    from maiac.inputs import read_tensors
+
+    (found,) = read_tensors(tmp_path / f"y.{suffix}").values()
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_run_takes_named_npy_files(say, mlp):
+    np.save("a.npy", np.zeros((1, 5), np.float32))
+    assert say("run", mlp[1], "-i", "x:0=a.npy").code == 0
+    assert "one input more" in refused(say("run", mlp[1], "-i", "a.npy", "-i", "a.npy"), "MAIA0416")
+
+
+def test_run_refuses_inputs_that_do_not_fit(say, mlp):
+    assert "x:0: f32[N, 5]" in refused(say("run", mlp[1]), "MAIA0416")
+    np.savez("x.npz", z=np.zeros(3))
+    text = refused(say("run", mlp[1], "--input", "x.npz"), "MAIA0416")
+    assert "'z' is not an input" in text and "'x:0' is missing: f32[N, 5]" in text
+    np.save("x.npy", np.zeros((2, 6), np.float32))
+    refused(say("run", mlp[1], "--input", "x.npy"), "MAIA0502")
+    refused(say("run", mlp[1], "--input", "x.npy", "--random"), "MAIA0706")
+    refused(say("run", mlp[1], "--input", "no.npy"), "MAIA0701")
+    Path("x.txt").write_text("1 2 3")
+    refused(say("run", mlp[1], "--input", "x.txt"), "MAIA0705")
+    Path("bad.npz").write_bytes(b"PK\x03\x04 nothing")
+    refused(say("run", mlp[1], "--input", "bad.npz"), "MAIA0705")
+    np.save("objects.npy", np.array([{}], object), allow_pickle=True)
+    refused(say("run", mlp[1], "--input", "objects.npy"), "MAIA0705")
+
+
+def test_run_refuses_outputs_that_no_file_holds(say, mlp):
+    refused(say("run", mlp[1], "--random", "-o", "y.txt"), "MAIA0705")
+    refused(say("run", mlp[1], "--random", "-o", "no/y.npz"), "MAIA0411")
+
+
+@pytest.mark.parametrize("dim", ["N", "N=x", "=3", "N=-1"])
+def test_dims_that_are_none(say, mlp, dim: str):
+    refused(say("run", mlp[1], "--random", "--dim", dim), "MAIA0706")
+
+
+def test_dims_that_the_model_does_not_have_or_allow(say, tmp_path: Path):
+    path = saved(linear_module(), tmp_path / "m.maia")
+    text = refused(say("run", path, "--random", "--dim", "Z=3", "--dim", "T=65"), "MAIA0709")
+    assert "no symbolic dim Z; they have T" in text and "T = 65" in text
+
+
+def test_run_wants_an_artifact(say, mlp):
+    assert "maiac compile" in refused(say("run", mlp[0], "--random"), "MAIA0706")
+
+
+def test_the_self_test_passes_and_fails(say, mlp, tmp_path: Path):
+    assert "passed" in say("run", mlp[1], "--self-test").out
+    assert say("run", mlp[1], "--self-test", "--json").json["passed"] is True
+    refused(say("run", saved(linear_module(), tmp_path / "n.maia", golden=False), "--self-test"), "MAIA0414")
+
+
+def test_integer_inputs_stay_inside_the_tables_that_they_index(say):
+    assert say("compile", f"{SAMPLES}:tables").code == 0
+    for seed in range(5):
+        assert say("run", "tables.maia", "--random", "--seed", seed).code == 0
+
+
+# **** compare ****
+
+
+def test_compare_agrees_with_the_source(say, mlp):
+    spoken = say("compare", mlp[1], mlp[0])
+    assert spoken.code == 0 and "agree" in spoken.out and "ONNX Runtime" in spoken.out
+
+
+def test_compare_layers_of_an_onnx_model(say, mlp):
+    found = say("compare", mlp[1], mlp[0], "--layers", "--order", "program", "--json").json
+    assert [layer["name"] for layer in found["layers"]] == ["dense1", "activation", "dense2"]
+    assert all(layer["max_abs"] < 1e-5 for layer in found["layers"])
+    assert "activation" in say("compare", mlp[1], mlp[0], "--layers").out
+
+
+def test_compare_layers_of_a_torch_model(say):
+    source = f"{SAMPLES}:perceptron"
+    assert say("compile", source).code == 0
+    found = say("compare", "perceptron.maia", source, "--layers", "--json").json
+    assert {"first", "second"} <= {layer["name"] for layer in found["layers"]}
+    assert found["fits"] and found["engine"] == "PyTorch eager"
+    assert [d["name"] for d in found["outputs"]] == ["y", "hidden"]
+
+
+def test_compare_measures_quantized_artifacts_and_judges_on_request(say, mlp):
+    assert say("compile", mlp[0], "-o", "q.maia", "--quantize", "int8").code == 0
+    spoken = say("compare", "q.maia", mlp[0])
+    assert spoken.code == 0 and "not judged" in spoken.out
+    assert say("compare", "q.maia", mlp[0], "--min-sqnr", 20).code == 0
+    strict = say("compare", "q.maia", mlp[0], "--min-sqnr", 200)
+    assert strict.code == 1 and "under 200 dB" in strict.out and "MAIA0710" in strict.out
+    assert say("compare", "q.maia", mlp[0], "--rtol", 0, "--atol", 1e-9).code == 1
+
+
+def test_compare_fails_where_the_model_is_another(say, mlp, tmp_path: Path):
+    onnx_mlp(tmp_path / "other.onnx", "Sigmoid")
+    spoken = say("compare", mlp[1], "other.onnx", "--layers", "--json")
+    assert spoken.code == 1 and not spoken.json["fits"]
+    worst = spoken.json["layers"][0]
+    assert worst["name"] in ("activation", "dense2")
+    refused(say("compare", mlp[1], f"{SAMPLES}:perceptron"), "MAIA0712")
+
+
+# **** inspect, opt, bench ****
+
+
+def test_inspect_a_source_and_an_artifact(say, mlp):
+    source = say("inspect", mlp[0])
+    assert source.code == 0 and "every operation" in source.out and "linear" in source.out
+    artifact = say("inspect", mlp[1], "--verify", "--weights")
+    assert "all correct" in artifact.out and "onnx mlp.onnx" in artifact.out and "w1" in artifact.out
+    found = say("inspect", mlp[1], "--json", "--dim", "N=2").json
+    assert found["artifact"]["source"]["kind"] == "onnx"
+    assert found["summary"]["flops_at"] == {"N": 2}
+    assert found["summary"]["flops_by_op"]["linear"] > 0
+
+
+def test_inspect_says_what_is_not_supported(say, tmp_path: Path):
+    onnx_mlp(tmp_path / "odd.onnx", "Relu")
+    import onnx
+
+    model = onnx.load("odd.onnx")
+    model.graph.node[1].op_type, model.graph.node[1].domain = "Frobnicate", "com.example"
+    model.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    onnx.save(model, "odd.onnx")
+    spoken = say("inspect", "odd.onnx")
+    assert spoken.code == 1 and "Frobnicate" in spoken.out and "Gemm" in spoken.out
+    assert say("inspect", "odd.onnx", "--json").json["source_ops"]["Gemm"] == 2
+
+
+def test_bench_times_the_artifact(say, mlp):
+    found = say("bench", mlp[1], "--rounds", 2, "--seconds", 0.02, "--threads", 1, "--json").json
+    assert found["threads"] == 1 and found["engines"]["maiac"]["runs"] >= 6
+
+
+@pytest.mark.slow
+def test_bench_takes_turns_with_other_engines(say, mlp):
+    spoken = say("bench", mlp[1], "--vs", "ort", "--source", mlp[0], "--rounds", 2, "--seconds", 0.02)
+    assert spoken.code == 0 and ("as fast" in spoken.out or "even" in spoken.out)
+    refused(say("bench", mlp[1], "--vs", "eager", "--source", mlp[0]), "MAIA0711")
+
+
+def test_bench_refuses_what_it_does_not_know(say, mlp):
+    refused(say("bench", mlp[1], "--vs", "tensorrt"), "MAIA0706")
+    refused(say("bench", mlp[1], "--vs", "ort"), "MAIA0706")
+
+
+# **** reference ****
+
+
+def test_explain(say):
+    for text in ("MAIA0404", "maia404", "404", "0404"):
+        assert "artifact is damaged" in say("explain", text).out
+    refused(say("explain", "9999"), "MAIA0708")
+    refused(say("explain", "nonsense"), "MAIA0708")
+    listed = say("explain").out
+    assert all(code in listed for code in CATALOGUE)
+    assert set(say("explain", "--json").json) == set(CATALOGUE)
+    assert say("explain", "404", "--json").json["area"] == "artifacts"
+
+
+def test_targets(say):
+    for name in ("host", "maia100", "maia200", "h100", "h200"):
+        assert name in say("targets").out
+    assert "5,072 TFLOP/s" in say("targets", "maia200").out
+    assert say("targets", "maia100", "--json").json["rates"]["bf16"] == 800e12
+    assert "maia200" in refused(say("targets", "maia201"), "MAIA0707")
+
+
+def test_ops(say):
+    assert "linear" in say("ops").out
+    described = say("ops", "softmax").out
+    assert "softmax" in described and "sharding" in described
+    assert say("ops", "linear", "--json").json["signature"].startswith("x")
+    assert set(say("ops", "--json").json) == set(maiac.ir.op_names())
+    refused(say("ops", "lineal"), "MAIA0102")
+
+
+def test_version(say):
+    assert say("version", "--json").json["torch"] == torch.__version__
+    assert maiac.__version__ in say("version").out
+
+
+# **** the frame ****
+
+
+def test_json_errors_stand_on_stdout_alone(say, tmp_path: Path):
+    spoken = say("inspect", "nothing.onnx", "--json")
+    assert spoken.code == 1 and spoken.json["error"]["code"] == "MAIA0701" and spoken.err == ""
+
+
+def test_usage_errors_exit_with_2(say):
+    for arguments in (["cook"], ["compile"], ["compile", "a", "--tp", "0"], ["run", "a", "--bad"], ["ops", "a", "b"]):
+        spoken = say(*arguments)
+        assert spoken.code == 2 and spoken.out == "" and "Usage" in spoken.err
+
+
+def test_our_own_fault_exits_with_3_and_leaves_a_report(say, mlp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("a secret number")
+
+    monkeypatch.setattr("maiac.inspection.inspect_model", fail)
+    spoken = say("inspect", mlp[0])
+    assert spoken.code == 3 and "ZeroDivisionError" in spoken.err
+    (report,) = tmp_path.glob("maiac-crash-*.txt")
+    assert str(report) in spoken.err and "Traceback" in report.read_text()
+    assert say("inspect", mlp[0], "--json").json["crash"]["message"].startswith("ZeroDivisionError")
+
+
+def test_a_broken_pass_exits_with_3(say, mlp, monkeypatch: pytest.MonkeyPatch):
+    from maiac.passes.cse import Cse
+
+    monkeypatch.setattr(Cse, "run", lambda self, module: 1 // 0)
+    spoken = say("compile", mlp[0])
+    assert spoken.code == 3 and spoken.err.startswith("MAIA0301")
+
+
+def test_long_errors_are_cut_short(say, mlp, tmp_path: Path):
+    np.savez("x.npz", allow_pickle=False, **{f"z{i}": np.zeros(1) for i in range(40)})
+    assert "and 29 more (--json)" in say("run", mlp[1], "--input", "x.npz").err
+    assert len(say("run", mlp[1], "--input", "x.npz", "--json").json["error"]["details"]) == 41
+
+
+def test_ctrl_c_is_quiet(say, mlp, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("maiac.inspection.inspect_model", interrupt)
+    spoken = say("inspect", mlp[0])
+    assert (spoken.code, spoken.out, spoken.err.strip()) == (130, "", "")
+
+
+def test_no_terminal_no_progress_bar():
+    from maiac.console import progress
+
+    with progress() as report:
+        report("working", 0, 10)  # nothing listens
+
+
+def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "maiac", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_help_needs_no_heavy_library():
+    code = (
+        "import sys; from maiac.cli import run_command; run_command(['--help']);"
+        "print([m for m in ('torch', 'onnx', 'numpy', 'lark', 'sympy') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[]"
+    for command in ("compile", "run", "compare", "bench", "inspect", "opt", "ops", "targets", "explain", "version"):
+        assert command in done.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_fault():
+    command = f"{sys.executable} -m maiac explain | head -2"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and done.stderr == ""
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_compiling_leaves_nothing(tmp_path: Path):
+    code = (
+        "import sys, time, torch\n"
+        "class M(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        print('tracing', flush=True); time.sleep(60); return x\n"
+        "def make(): return M(), (torch.zeros(2),)\n"
+    )
+    (tmp_path / "slow_factory.py").write_text(code)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "maiac", "compile", "slow_factory:make", "-o", "m.maia"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    with process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == b"tracing\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert b"Traceback" not in process.stderr.read()
+    assert not (tmp_path / "m.maia").exists()
