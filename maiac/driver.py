@@ -41,20 +41,22 @@ def compile(
     dynamic_shapes: Any = None,
     passes: str | Sequence[Pass] | None = None,
     dump_ir: str | Path | None = None,
+    random_weights: bool = False,
     progress: Progress | None = None,
 ) -> Artifact:
     """Compile a model (see ``capture``) into an artifact that runs here and can be saved.
 
     target: a name from ``maiac targets``. quantize: ``"fp8"`` or ``"int8"`` weights. kv_dtype: the dtype of caches.
     mesh: ``{"tp": 4, "pp": 2}`` partitions for up to so many ranks. passes: another pipeline, as text or a list.
-    dump_ir: a folder for the text after every pass. progress: called with (what, done, total).
+    dump_ir: a folder for the text after every pass. random_weights: for a Hugging Face folder without weights.
+    progress: called with (what, done, total).
     """
     options = CompileOptions(target, quantize, kv_dtype, mesh or {})
     if kind_of(model) == "artifact":
         raise MaiaError("MAIA0702", f"{model} is compiled already", hint="compile the source that it was made from")
     if progress:
         progress("capturing", 0, 0)
-    captured = open_source(model, args, kwargs, dynamic_shapes)
+    captured = open_source(model, args, kwargs, dynamic_shapes, random_weights=random_weights)
     return lower(captured, options, passes=passes, dump_ir=dump_ir, progress=progress)
 
 

@@ -38,7 +38,7 @@ class Source(Protocol):
 
 def open_observable(model: Any, artifact: Artifact) -> Source:
     """The source of an artifact, ready to run; MAIA0712 where this kind of model cannot."""
-    captured: Captured = open_source(model)
+    captured: Captured = open_source(model, random_weights=artifact.manifest.source.get("weights") == "random")
     if isinstance(captured.original, torch.export.ExportedProgram):
         return TorchSource(captured, artifact)
     if captured.source.get("kind") == "onnx" or isinstance(captured.original, Path):

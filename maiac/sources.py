@@ -103,9 +103,15 @@ def open_source(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    *,
+    random_weights: bool = False,
 ) -> Captured:
-    """Capture a model of any kind as IR."""
+    """Capture a model of any kind as IR. random_weights: a Hugging Face folder needs a config only."""
     kind = kind_of(model)
+    if random_weights:
+        if kind != "huggingface":
+            raise MaiaError("MAIA0706", f"random weights are for Hugging Face folders, not for {model} ({kind})")
+        return _from_folder(model, tuple(args), dict(kwargs or {}), dynamic_shapes, random_weights=True)
     return _OPENERS[kind](model, tuple(args), dict(kwargs or {}), dynamic_shapes)
 
 
@@ -161,18 +167,22 @@ def _from_onnx(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynami
     )
 
 
-def _from_folder(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> Captured:
+def _from_folder(
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any, *, random_weights: bool = False
+) -> Captured:
     path = Path(model)
     need("transformers", "a Hugging Face folder", "pip install 'maiac[hf]'")
     from .frontends.huggingface import load_folder
 
-    loaded, its_args, its_kwargs, its_shapes = load_folder(path)
+    loaded, its_args, its_kwargs, its_shapes = load_folder(path, random_weights=random_weights)
     if not args and not kwargs:
         args, kwargs = tuple(its_args), dict(its_kwargs)
         dynamic_shapes = its_shapes if dynamic_shapes is None else dynamic_shapes
     captured = _from_module(loaded, args, kwargs, dynamic_shapes)
     digest = file_sha256(path / "config.json")
     captured.source = {"kind": "huggingface", "name": path.resolve().name, "config_sha256": digest}
+    if random_weights:
+        captured.source["weights"] = "random"
     return captured
 
 

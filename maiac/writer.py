@@ -22,7 +22,7 @@ from .runtime.archive import MANIFEST, plain_file
 from .runtime.loading import GOLDEN, PROGRAM, REPORT, STATES, WEIGHTS
 from .runtime.manifest import Link, Manifest, Piece, Stored, Sum
 from .runtime.safetensors import NAMES, Slot, header_bytes
-from .runtime.weights import DerivedTensor, HeldTensor, MappedTensor, MetaTensor
+from .runtime.weights import DerivedTensor, HeldTensor, MappedTensor, MetaTensor, file_origin
 from .storage import Container, replacing
 
 Progress = Callable[[str, int, int], None]
@@ -249,9 +249,13 @@ class _Linker:
         self.links: list[Link] = []
         self.numbers: dict[Path, int] = {}
 
-    def place(self, data: TensorData, type: TensorType) -> Piece | None:
+    def place(self, data: TensorData | None, type: TensorType) -> Piece | None:
         """A piece of a linked file, where the contents lie in one; the artifact itself is none."""
-        if not self.enabled or not isinstance(data, MappedTensor) or isinstance(type.dtype, Quantized):
+        if not self.enabled or isinstance(type.dtype, Quantized):
+            return None
+        if isinstance(data, HeldTensor) and isinstance(data.tensor, torch.Tensor):
+            data = file_origin(data.tensor)  # a model that was built over mapped files holds views of them
+        if not isinstance(data, MappedTensor):
             return None
         path = data.path.absolute()
         if path == self.artifact.absolute():

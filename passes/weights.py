@@ -37,8 +37,9 @@ class CutData:
     stop: int
 
     def load(self) -> Any:
-        """The whole cut."""
-        return self.source.load().narrow(self.dim, self.start, self.stop - self.start)
+        """The whole cut; of a quantized source a copy, as its scales are cut too."""
+        whole, rows = self.source.load(), (*[slice(None)] * self.dim, slice(self.start, self.stop))
+        return whole.part(rows) if hasattr(whole, "codes") else whole[rows]
 
     def load_slice(self, slices: Slices) -> Any:
         """A part of the cut; reads no more of the source."""
@@ -93,7 +94,7 @@ def cut(module: Module, weight: Weight, dim: int, start: int, stop: int, name: s
 
 
 def drop_unused(module: Module, weight: Weight, heir: Weight | None = None) -> None:
-    """Forget a weight that nobody uses; ``heir`` then takes its name and place, so that reports name what users know."""
+    """Forget a weight that nobody uses; ``heir`` takes its name and place, so that reports name what users know."""
     if weight.uses or module.weights.get(weight.name) is not weight:
         return
     if heir is None:

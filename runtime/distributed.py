@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -39,7 +39,7 @@ def parse_mesh(text: str) -> dict[str, int]:
     for part in filter(None, (p.strip() for p in text.split(","))):
         axis, equals, size = (p.strip() for p in part.partition("="))
         if not equals or not axis.isidentifier() or not size.isdecimal() or int(size) < 1 or axis in mesh:
-            raise MaiaError("MAIA0601", f"{part!r} in mesh {text!r} is not AXIS=SIZE with a size of at least 1, once an axis")
+            raise MaiaError("MAIA0601", f"{part!r} in mesh {text!r} is not AXIS=SIZE, once an axis")
         mesh[axis] = int(size)
     return mesh
 
@@ -54,7 +54,7 @@ def choose_mesh(module: Module, world: int, given: Mapping[str, int] | None = No
     if unknown:
         axes = ", ".join(module.mesh) or "none: it is not partitioned"
         raise MaiaError("MAIA0601", f"the program has no mesh axis {', '.join(unknown)}; it has {axes}")
-    sizes = {a: n for a, n in (given or {}).items()}
+    sizes = dict(given or {})
     left = world // math.prod(sizes.values()) if world % math.prod(sizes.values()) == 0 else 0
     for axis, most in module.mesh.items():
         if axis not in sizes and most is not None:
@@ -84,7 +84,7 @@ def started_by_torchrun() -> bool:
 
 
 @contextlib.contextmanager
-def process_group(device: str = "cpu", timeout: float = TIMEOUT) -> Iterator[tuple[int, int]]:
+def process_group(device: str = "cpu", timeout: float = TIMEOUT) -> Generator[tuple[int, int]]:
     """Join the group that torchrun's variables describe, or use the one that exists; gives (rank, world size).
 
     MAIA0606 where variables are missing or the other ranks cannot be reached.
@@ -117,7 +117,8 @@ class MeshCommunicator:
         """Collective: every rank of the group makes one, with the same mesh."""
         world = dist.get_world_size() if dist.is_initialized() else 1
         if math.prod(mesh.values()) != world:
-            raise MaiaError("MAIA0602", f"the mesh {mesh_text(mesh)} needs {math.prod(mesh.values())} ranks; {world} run")
+            wanted = math.prod(mesh.values())
+            raise MaiaError("MAIA0602", f"the mesh {mesh_text(mesh)} needs {wanted} ranks; {world} run")
         self.mesh = dict(mesh)
         self.at = coordinates(self.mesh, rank)
         self.device = torch.device(device)
@@ -145,9 +146,7 @@ class MeshCommunicator:
         assert mine is not None
         return mine
 
-    def run(
-        self, name: str, x: Any, attrs: Mapping[str, Any], shape: tuple[int, ...], dtype: torch.dtype
-    ) -> Any:
+    def run(self, name: str, x: Any, attrs: Mapping[str, Any], shape: tuple[int, ...], dtype: torch.dtype) -> Any:
         """Run one collective (see ``comm.Communicator.run``); MAIA0605 where another rank does not answer."""
         try:
             return getattr(self, name)(x, attrs, shape, dtype)

@@ -35,7 +35,12 @@ class _Rank:
 
 
 def launch(
-    nproc: int, target: Callable[..., Any], args: Sequence[Any] = (), *, timeout: float | None = None, device: str = "cpu"
+    nproc: int,
+    target: Callable[..., Any],
+    args: Sequence[Any] = (),
+    *,
+    timeout: float | None = None,
+    device: str = "cpu",
 ) -> list[Any]:
     """Call ``target(*args)`` on ``nproc`` ranks of one process group; the results, by rank.
 
@@ -43,11 +48,11 @@ def launch(
     first rank to fail stops the others, and its MaiaError is raised here: its own, or MAIA0603 where it died,
     MAIA0604 where it raised something else, MAIA0605 where time ran out. Ctrl-C ends all ranks.
     """
-    import torch.distributed as dist
+    from torch.distributed.distributed_c10d import TCPStore
 
     if nproc < 1:
         raise MaiaError("MAIA0602", f"{nproc} processes were asked for; expected at least 1")
-    store = dist.TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
+    store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
     ranks: list[_Rank] = []
     context = get_context("spawn")
     job = pickle.dumps((target, tuple(args)))
@@ -107,12 +112,13 @@ def _joined(number: int, nproc: int, port: int, device: str, timeout: float | No
 
     import torch
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import TCPStore
 
     from .distributed import TIMEOUT, backend_for
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     limit = timedelta(seconds=TIMEOUT if timeout is None else timeout)
-    store = dist.TCPStore(HOST, port, is_master=False, timeout=limit)
+    store = TCPStore(HOST, port, is_master=False, timeout=limit)
     if torch.device(device).type == "cuda":
         torch.cuda.set_device(number)
     dist.init_process_group(backend_for(device), store=store, rank=number, world_size=nproc, timeout=limit)

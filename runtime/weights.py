@@ -96,8 +96,39 @@ def _mapped(path: Path, _identity: tuple[int, ...]) -> mmap.mmap:
     with path.open("rb") as file:
         if sys.platform == "linux":
             flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
-            return mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            found = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        else:
+            found = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    _PLACES[torch.frombuffer(found, dtype=torch.uint8, count=1).data_ptr()] = (len(found), path)
+    return found
+
+
+_PLACES: dict[int, tuple[int, Path]] = {}  # address of a map -> its size and file
+
+
+def file_origin(tensor: torch.Tensor) -> MappedTensor | None:
+    """The place in a mapped file that a tensor looks at, whoever made the view; None where it has contents of its own.
+
+    The file is read and compared: a map may have been written to, which its file never sees.
+    """
+    if not tensor.is_contiguous() or tensor.device.type != "cpu" or not tensor.numel():
+        return None
+    address, size = tensor.data_ptr(), tensor.numel() * tensor.dtype.itemsize
+    for start, (length, path) in _PLACES.items():
+        if not start <= address <= address + size <= start + length:
+            continue
+        found = MappedTensor(path, address - start, tensor.dtype, tuple(tensor.shape))
+        return found if _agrees(found, tensor) else None
+    return None
+
+
+def _agrees(place: MappedTensor, tensor: torch.Tensor) -> bool:
+    """Whether the file still holds these bytes at that place."""
+    size = tensor.numel() * tensor.dtype.itemsize
+    if not place.path.is_file() or place.offset + size > place.path.stat().st_size:
+        return False
+    there = torch.from_file(str(place.path), shared=False, size=place.offset + size, dtype=torch.uint8)[place.offset :]
+    return torch.equal(there, tensor.detach().reshape(-1).view(torch.uint8))
 
 
 @dataclass(slots=True, eq=False)

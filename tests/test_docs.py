@@ -108,7 +108,8 @@ COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-define
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_that_are_named_exist(page: Path):
     text = page.read_text(encoding="utf-8")
-    for line in re.findall(r"(?:^\$ |`|^\| `)(maiac [a-z][^`\n]*(?:`[^\n]*)?)", text, re.MULTILINE):
+    for found in re.findall(r"^\$ (maiac [a-z].*)|^\| `(maiac [a-z].*)|`(maiac [a-z][^`\n]*)`", text, re.MULTILINE):
+        line = "".join(found[:2]) or found[2]
         command = COMMANDS.get(line.split()[1].rstrip("`,"))
         assert command is not None, f"{page.name}: {line}"
         known = {option for p in command.params for option in p.opts}

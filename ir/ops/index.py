@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -228,7 +229,7 @@ def _(x: TensorType, *indices: TensorType, dims: tuple[int, ...]) -> Type:
 def indexed_dims(x: TensorType, indices: tuple[TensorType, ...], dims: tuple[int, ...]) -> list[int]:
     """The dims of x that indices replace: one each, and for a mask as many as it has; TypeFault where they clash."""
     taken = [d + k for d, i in zip(dims, indices, strict=False) for k in range(i.rank if i.dtype is DType.BOOL else 1)]
-    rising = all(a < b for a, b in zip(taken, taken[1:], strict=False))
+    rising = all(a < b for a, b in itertools.pairwise(taken))
     if len(dims) != len(indices) or not indices or not rising or taken[0] < 0 or taken[-1] >= x.rank:
         raise TypeFault(f"dims {list(dims)} must name a rising dim of {x} for each of {len(indices)} indices")
     return taken

@@ -30,6 +30,9 @@ def compile(
     link_weights: Annotated[
         bool, typer.Option("--link-weights", help="Leave weights in the files where they are.")
     ] = False,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Initialise a Hugging Face folder's model anew.")
+    ] = False,
     golden: Annotated[
         bool | None, typer.Option("--golden/--no-golden", help="Store results for the self-test; by default if quick.")
     ] = None,
@@ -49,6 +52,7 @@ def compile(
             mesh={"tp": tp, "pp": pp},
             passes=passes,
             dump_ir=dump_ir,
+            random_weights=random_weights,
             progress=report,
         )
         manifest = artifact.save(path, golden=golden, link_weights=link_weights, progress=report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,9 +85,13 @@ class _Function(torch.nn.Module):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
-        self.function = function
+
+        def forward(*args: Any, **kwargs: Any) -> Any:  # torch notes source lines inside functions of this name only
+            return function(*args, **kwargs)
+
         # torch.export matches dynamic_shapes and keyword arguments against forward's own signature.
-        self.forward = function
+        forward.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+        self.forward = forward
 
 
 def _load(path: Path) -> ExportedProgram:
@@ -200,6 +205,10 @@ class _ProgramImport:
         self.builder = Builder(self.module, self.main.body)
         self.mutated = set(program.graph_signature.buffers_to_mutate.values())
         self.globals: dict[Any, Value] = {}
+        # Of the names of one tied tensor, the first counts.
+        self.first_name: dict[Any, str] = {}
+        for name, tensor in program.state_dict.items():
+            self.first_name.setdefault(storage_key(tensor), name)
 
     def run(self) -> Module:
         """Inputs, then the graph, then outputs and states."""
@@ -253,7 +262,7 @@ class _ProgramImport:
         """A new weight, or a new state with what it holds when the program starts."""
         type = TensorType(from_torch(tensor.dtype), tuple(tensor.shape))
         if target not in self.mutated:
-            return self.module.add_weight(target, type, weight_data(tensor))
+            return self.module.add_weight(self.first_name.get(storage_key(tensor), target), type, weight_data(tensor))
         state = self.module.add_state(target, type, weight_data(tensor))
         return self.builder.emit("read", state, hint=target.replace(".", "_"))
 

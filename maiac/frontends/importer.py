@@ -333,8 +333,10 @@ def _by_position(target: Any, args: list[Any], kwargs: dict[str, Any]) -> tuple[
     return args, {k: v for k, v in kwargs.items() if k not in names}
 
 
-def storage_key(tensor: torch.Tensor) -> Any:
+def storage_key(tensor: Any) -> Any:
     """Equal for two tensors that show the same elements of one storage."""
+    if not isinstance(tensor, torch.Tensor):
+        return id(tensor)
     storage = tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
     return storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype
 

@@ -174,8 +174,11 @@ def named_by_user(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dyn
     if isinstance(dynamic_shapes, ShapesCollection):
         dynamic_shapes = dynamic_shapes.dynamic_shapes(model, args, kwargs)
     found: dict[int, Any] = {}
+    combined: Any = _combine_args(model, args, kwargs)
+    if isinstance(dynamic_shapes, (tuple, list)):
+        combined = type(dynamic_shapes)(combined.values())
     _tree_map_with_path(
-        lambda _path, leaf, spec: found.setdefault(id(leaf), spec), _combine_args(model, args, kwargs), dynamic_shapes
+        lambda _path, leaf, spec: found.setdefault(id(leaf), spec), combined, dynamic_shapes, tree_name="inputs"
     )
     return found
 

@@ -7,6 +7,7 @@ parts, each of them splits by heads. The parts are views of the fused weight, so
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from maiac.ir import Builder, Module, Op, TensorType, Value, Weight
 
@@ -65,7 +66,7 @@ def _cuts(value: Value, users: Sequence[Op]) -> Parts:
             return []
         parts += found
     parts.sort(key=lambda part: part[:2])
-    apart = all(a[1] <= b[0] for a, b in zip(parts, parts[1:], strict=False))
+    apart = all(a[1] <= b[0] for a, b in pairwise(parts))
     return parts if apart else []
 
 
@@ -98,7 +99,13 @@ def _last(value: Value) -> object:
 
 
 def _project(
-    module: Module, op: Op, views: Sequence[Op], columns: tuple[int, int], part: Value, weight: Weight, bias: Weight | None
+    module: Module,
+    op: Op,
+    views: Sequence[Op],
+    columns: tuple[int, int],
+    part: Value,
+    weight: Weight,
+    bias: Weight | None,
 ) -> Op:
     """One part's own projection, under the same reshapes."""
     start, stop = columns

@@ -94,7 +94,7 @@ class _Growth:
         self.axis = axis
         self.size = size
         self.order = order
-        self.region = Region(types=dict(states), states=dict(states))
+        self.region = Region(types={**states}, states={**states})
         self.queue = [(order[op], op) for op, _ in pins]
         self.queued = {op for op, _ in pins}
         heapq.heapify(self.queue)
@@ -265,4 +265,3 @@ class _Growth:
     def rank(self, type: Type | None) -> int:
         """The rank of a tensor type."""
         return type.rank if isinstance(type, TensorType) else 0
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from maiac.ir import (
     BlockArg,
@@ -29,9 +30,8 @@ from maiac.ir.types import type_symbols
 
 from ..analysis import bound_symbols, fresh_symbols, mentioned_symbols
 from ..clone import clone_op
-from .balance import FLOPS_PER_SENT_BYTE, FLOPS_PER_WEIGHT_BYTE, Cuts, balanced_cuts
+from .balance import FLOPS_PER_WEIGHT_BYTE, Cuts, balanced_cuts, flops_of, nominal_sizes
 
-NOMINAL = 128  # the size of a symbolic dim, when costs are compared
 SMALL_WEIGHT = 1 << 14  # elements of a weight that every stage may hold
 CHEAP = 4  # floating-point operations per element that is read or made
 
@@ -61,7 +61,7 @@ class _Cutter:
         self.module = module
         self.axis = axis
         self.count = count
-        self.sizes = {s.name: _nominal(s.low, s.high, s.step) for s in module.symbols.values()}
+        self.sizes = nominal_sizes(module)
         self.returned = [v for v in module.main.body.terminator.operands if v is not None]
         self.free = self.find_free()
         self.ops = [op for op in module.main.body if op not in self.free and op.name != "return"]
@@ -75,7 +75,7 @@ class _Cutter:
             places = sum(t is not None for t in transfers[1:-1]) + 1
             raise MaiaError("MAIA0340", f"the program can be cut into at most {places} stages, not {self.count}")
         bounds = [*cuts.starts, len(self.ops)]
-        for stage, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for stage, (low, high) in enumerate(pairwise(bounds)):
             self.stage_of.update((op, stage) for op in self.ops[low:high])
         wanted = [self.results_of(stage) for stage in range(self.count)]
         report = self.report(cuts)
@@ -86,15 +86,7 @@ class _Cutter:
 
     def flops(self, op: Op) -> float:
         """Floating-point operations at nominal sizes."""
-        if op.name == "call":
-            ref = op.attrs["callee"]
-            return sum(self.flops(inner) for inner in self.module.functions[ref.name].body)  # type: ignore[union-attr]
-        if op.name in ("return", "yield"):
-            return 0.0
-        types = [None if v is None else v.type for v in op.operands]
-        count = get_op(op.name).count_flops(types, op.attrs, [r.type for r in op.results])
-        inner = sum(self.flops(i) for region in op.regions for i in region)
-        return float(evaluate(count, self.sizes)) + inner
+        return flops_of(self.module, op, self.sizes)
 
     def cost(self, op: Op) -> float:
         """The time that an op takes, in flops: its own, or those that could be done while its weights are read."""
@@ -130,7 +122,7 @@ class _Cutter:
         return self.flops(op) <= CHEAP * elements
 
     def transfers(self) -> list[float | None]:
-        """For each position, what a cut before it costs; None where a value cannot be sent or a state would be torn."""
+        """The bytes that a cut before each position sends; None where a value cannot be sent or a state would be torn."""
         position = {op: i for i, op in enumerate(self.ops)}
         size = len(self.ops)
         sent, barred = [0.0] * (size + 1), [False] * (size + 1)
@@ -140,7 +132,7 @@ class _Cutter:
                 type = result.type
                 sendable = isinstance(type, TensorType) and not type.owed
                 for at in range(i + 1, last + 1):
-                    sent[at] += FLOPS_PER_SENT_BYTE * bytes_of(type, self.sizes)
+                    sent[at] += bytes_of(type, self.sizes)
                     barred[at] |= not sendable
         whole = [[position[self.outermost(user)] for user in state.uses] for state in self.module.states.values()]
         for at in [*whole, *self.fresh_ranges()]:
@@ -271,9 +263,3 @@ class _Cutter:
             work = f"{share:.1%} of the cost, {flops / 1e9:.3g} GFLOP, {held / 2**20:.1f} MiB of weights"
             report.stages.append(f"stage {stage}: {len(ops)} ops, {work}")
         return report
-
-
-def _nominal(low: int, high: int | None, step: int) -> int:
-    """A usual size of a symbol, inside its range and on its step."""
-    size = max(low, -(-NOMINAL // step) * step)
-    return size if high is None else min(size, high)

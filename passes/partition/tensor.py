@@ -7,12 +7,13 @@ row splits and sums among it, is the region's affair; a group that some op refus
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from maiac.ir import Module, Op, Result, TensorType, Value, Weight, get_op
 
 from .apply import apply_region, settle_weights
+from .balance import flops_of, nominal_sizes
 from .fused import unfuse
 from .region import Move, Refused, grow, number
 
@@ -47,13 +48,13 @@ class TensorReport:
 def split_tensors(module: Module, axis: str, size: int) -> TensorReport:
     """Split the weights of @main's products over ``axis``; every split dim divides by ``size``."""
     refused: dict[Op, str] = {}
-    groups = deque(_groups(module.main.body))
+    groups = deque(_groups(module))
     while groups:
         group = [pin for pin in groups.popleft() if pin.op.block is not None and _is_open(pin)]
         if not group or _attempt(module, group, axis, size, refused):
             continue
         for pin in group:
-            if not _is_open(pin) or len(group) > 1 and _attempt(module, [pin], axis, size, refused):
+            if not _is_open(pin) or (len(group) > 1 and _attempt(module, [pin], axis, size, refused)):
                 continue
             parts = [find_pin(op) for op in unfuse(module, pin.op, size)]
             groups.appendleft([part for part in parts if part is not None])
@@ -74,14 +75,15 @@ def _attempt(module: Module, group: list[Pin], axis: str, size: int, refused: di
     return True
 
 
-def _groups(ops: Iterable[Op]) -> list[list[Pin]]:
-    """Products that share an input, in the order of the first of each group."""
+def _groups(module: Module) -> list[list[Pin]]:
+    """Products that share an input; those that compute most come first, so that small ones bend to them."""
     found: dict[Value, list[Pin]] = {}
-    for op in ops:
+    for op in module.main.body:
         pin = find_pin(op)
         if pin is not None:
             found.setdefault(_root(op.operand(pin.source)), []).append(pin)
-    return list(found.values())
+    sizes = nominal_sizes(module)
+    return sorted(found.values(), key=lambda group: -sum(flops_of(module, pin.op, sizes) for pin in group))
 
 
 def find_pin(op: Op) -> Pin | None:

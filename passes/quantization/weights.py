@@ -42,8 +42,8 @@ class QuantizeReport:
         done = sum(e.quantized for e in self.entries)
         lines = [f"{self.scheme}: {done} of {len(self.entries)} weights quantized"]
         for e in self.entries:
-            reason = f" ({e.reason})" if e.reason else ""
-            lines.append(f"  @{e.weight} in {e.reader}: {f'{e.before} -> {e.after}' if e.quantized else 'kept'}{reason}")
+            what = f"{e.before} -> {e.after}" if e.quantized else "kept"
+            lines.append(f"  @{e.weight} in {e.reader}: {what}" + (f" ({e.reason})" if e.reason else ""))
         return "\n".join(lines)
 
 

@@ -21,7 +21,7 @@ RELAXED = settings(
 )
 
 
-@settings(RELAXED, max_examples=40)
+@settings(RELAXED, max_examples=25)
 @given(make.modules())
 def test_modules_survive_their_text(module: Module):
     text = print_module(module)

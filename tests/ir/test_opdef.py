@@ -89,7 +89,11 @@ def test_misfits_are_explained(name: str, types: tuple[str, ...], message: str):
             ("f32[8/tp, 2]", "f32[4/tp, 2]"),
             "linear: one mesh axis would split a result twice: f32[8/tp, 4/tp]",
         ),
-        ("matmul", ("f32[4/tp, 2]", "f32[2, 4]+tp"), "matmul: one mesh axis would split a result twice: f32[4/tp, 4]+tp"),
+        (
+            "matmul",
+            ("f32[4/tp, 2]", "f32[2, 4]+tp"),
+            "matmul: one mesh axis would split a result twice: f32[4/tp, 4]+tp",
+        ),
         ("relu", ("f32[4]+tp",), "relu: x still owes a sum over tp"),
         ("add", ("f32[4]+tp", "f32[4]"), "add: its operands owe different sums"),
         ("rms_norm", ("f32[2, 8/tp]",), "rms_norm: dim d of x must be whole, but tp splits it"),

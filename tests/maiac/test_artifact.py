@@ -168,6 +168,19 @@ def test_linked_weights_stay_where_they_are(tmp_path: Path):
     assert len(maiac.load(path).self_test()) == 1, "links are relative to the artifact"
 
 
+def test_views_of_mapped_files_are_linked_until_they_are_written_to(tmp_path: Path):
+    _, store = linked(tmp_path)
+    module = linear_module()
+    view = contents(maiac.load(tmp_path / "store").module.weights["w"])
+    module.weights["w"].data = HeldTensor(view)  # as a model holds it that was built over the file
+    saved(module, tmp_path / "a.maia", link_weights=True)
+    assert maiac.load(tmp_path / "a.maia").manifest.links[0].size == store.stat().st_size
+    view += 1
+    saved(module, tmp_path / "b.maia", link_weights=True)
+    loaded = maiac.load(tmp_path / "b.maia")
+    assert not loaded.manifest.links and torch.equal(contents(loaded.module.weights["w"]), view)
+
+
 def test_linked_weights_that_changed_are_refused(tmp_path: Path):
     path, store = linked(tmp_path)
     data = bytearray(store.read_bytes())

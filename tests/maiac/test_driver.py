@@ -86,6 +86,11 @@ def test_example_inputs_are_needed():
         maiac.compile(Perceptron())
 
 
+def test_random_weights_are_for_folders():
+    with pytest.raises(MaiaError, match="MAIA0706"):
+        maiac.compile("tests.maiac.samples:perceptron", random_weights=True)
+
+
 def test_onnx_in_memory_and_on_disk(tmp_path: Path):
     model = onnx_mlp(tmp_path / "m.onnx")
     x = torch.randn(4, 5)
@@ -103,13 +108,24 @@ def test_progress_is_told():
 def test_a_hugging_face_folder(tmp_path: Path):
     transformers = pytest.importorskip("transformers")
     config = transformers.LlamaConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, vocab_size=64
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        vocab_size=64,
     )
     torch.manual_seed(0)
     model = transformers.LlamaForCausalLM(config).eval()
     model.save_pretrained(tmp_path / "tiny")
     assert run_command(["compile", str(tmp_path / "tiny"), "-o", str(tmp_path / "tiny.maia")]) == 0
     assert run_command(["compare", str(tmp_path / "tiny.maia"), str(tmp_path / "tiny"), "--layers"]) == 0
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_bytes((tmp_path / "tiny" / "config.json").read_bytes())
+    assert run_command(["compile", str(bare), "-o", str(tmp_path / "bare.maia")]) == 1
+    assert run_command(["compile", str(bare), "-o", str(tmp_path / "bare.maia"), "--random-weights"]) == 0
+    assert run_command(["compare", str(tmp_path / "bare.maia"), str(bare)]) == 0
     linked = tmp_path / "linked.maia"
     maiac.compile(tmp_path / "tiny").save(linked, link_weights=True)
     assert linked.stat().st_size < (tmp_path / "tiny.maia").stat().st_size

@@ -23,13 +23,7 @@ from .zoo import BUILDERS, Case
 
 Files: TypeAlias = Callable[[str, bool], tuple[Case, Path]]
 
-STATIC = [
-    pytest.param("resnet50", marks=pytest.mark.slow),
-    pytest.param("yolov8n", marks=pytest.mark.slow),
-    pytest.param("unet", marks=pytest.mark.slow),
-    "gpt2",
-    "dit",
-]
+STATIC = ["resnet50", "yolov8n", "unet", "gpt2", "dit"]
 DYNAMIC = ["llama", "bert"]
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 RTOL, ATOL = 1e-4, 1e-5  # float32

@@ -30,6 +30,7 @@ def _unary(name: str) -> Handler:
 
 for _name, _op in _UNARY.items():
     aten(f"{_name}.default")(_unary(_op))
+aten("_neg_view.default")(_unary("neg"))
 
 
 def _rounding(name: str) -> Handler:

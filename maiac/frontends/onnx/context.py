@@ -230,10 +230,6 @@ class NodeContext:
             self.fail(f"dim {at} of input {index} is {size}; this operator needs it as a number")
         return size
 
-    def hint(self, index: int = 0) -> Type | None:
-        """The type that ONNX's shape inference or the file gives for an output; None where it is not told."""
-        return self.importer.declared(self.node.outputs[index])
-
     def hinted_rank(self, index: int = 0) -> int | None:
         """The number of dims that the file gives for an output."""
         shape = self.node.outputs[index].shape

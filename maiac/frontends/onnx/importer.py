@@ -250,15 +250,6 @@ class Importer:
         flat = rows[0] if len(rows) == 1 else self.builder.emit("concat", *rows, dim=0)
         return flat if array.ndim == 1 else self.builder.emit("reshape", flat, shape=array.shape)
 
-    def declared(self, value: onnx_ir.Value) -> Type | None:
-        """The type that the file or ONNX's shape inference gives a value; None where that is incomplete."""
-        if value.type is None or (isinstance(value.type, onnx_ir.TensorType) and value.shape is None):
-            return None
-        try:
-            return convert_type(value.type, value.shape, self.dim_table, f"value {value.name!r}")
-        except MaiaError:
-            return None
-
     # **** regions ****
 
     def import_region(self, graph: onnx_ir.Graph, args: Sequence[Type]) -> Block:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import onnx_ir
 from google.protobuf.message import DecodeError
@@ -17,6 +17,7 @@ Source: TypeAlias = "onnx.ModelProto | str | Path"
 # From this opset on handlers read older forms of operators, more faithfully than ONNX's version converter turns them
 # into newer ones (it leaves the slope of a PRelu as it is, say). What is older still goes through the converter.
 OLDEST = 6
+WHOLE = 2**26  # bytes; a larger model is checked without the contents of its initializers
 _log = logging.getLogger(__name__)
 _UNKNOWN_OP = ("No Op registered for", "No opset import for domain", "is not a registered function/op")
 
@@ -65,7 +66,10 @@ def _check_opsets(proto: onnx.ModelProto) -> None:
 def _check(proto: onnx.ModelProto) -> None:
     """ONNX's checker, on a copy without large contents. Operators that it does not know are reported later."""
     light = onnx.ModelProto()
-    light.CopyFrom(proto) if proto.ByteSize() < 2**26 else _copy_light(proto, light)
+    if proto.ByteSize() < WHOLE:
+        light.CopyFrom(proto)
+    else:
+        _copy_light(proto, light)
     for tensor in light.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             tensor.data_location = onnx.TensorProto.DEFAULT
@@ -89,27 +93,26 @@ def _check(proto: onnx.ModelProto) -> None:
 
 def _copy_light(proto: onnx.ModelProto, light: onnx.ModelProto) -> None:
     """Copy all but the contents of large initializers."""
-    for field, value in proto.ListFields():
-        if field.name != "graph":
-            single = not field.is_repeated
-            setattr(light, field.name, value) if single and field.message_type is None else (
-                getattr(light, field.name).CopyFrom(value) if single else getattr(light, field.name).extend(value)
-            )
-    for field, value in proto.graph.ListFields():
-        if field.name != "initializer":
-            target = getattr(light.graph, field.name)
-            if field.is_repeated:
-                target.extend(value)
-            elif isinstance(value, str):
-                setattr(light.graph, field.name, value)
-            else:
-                target.CopyFrom(value)
+    _copy_fields(proto, light, "graph")
+    _copy_fields(proto.graph, light.graph, "initializer")
     for tensor in proto.graph.initializer:
-        small = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
         if tensor.ByteSize() < 4096:
-            small.CopyFrom(tensor)
+            light.graph.initializer.append(tensor)
         else:
-            small.dims.append(0)
+            light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type).dims.append(0)
+
+
+def _copy_fields(source: Any, target: Any, leave: str) -> None:
+    """Copy all fields of a message but one."""
+    for field, value in source.ListFields():
+        if field.name == leave:
+            continue
+        if field.is_repeated:
+            getattr(target, field.name).extend(value)
+        elif field.message_type is None:
+            setattr(target, field.name, value)
+        else:
+            getattr(target, field.name).CopyFrom(value)
 
 
 def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:

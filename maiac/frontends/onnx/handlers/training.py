@@ -1,4 +1,4 @@
-"""Optimizer steps of ai.onnx.preview.training: (rate, count, values..., gradients..., states...) to new values and states."""
+"""Optimizer steps of ai.onnx.preview.training (rate, count, values, gradients, states), and small ai.onnx.ml."""
 
 from __future__ import annotations
 

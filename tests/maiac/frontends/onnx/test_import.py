@@ -12,7 +12,7 @@ import pytest
 from maiac import onnx_backend
 from maiac.frontends.onnx import import_onnx
 from maiac.frontends.onnx.handlers.linear import explicit_equation
-from maiac.ir import Module, print_module, verify
+from maiac.ir import MaiaError, Module, print_module, verify
 from maiac.runtime import run_module
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20, "own" : 1]>\n'
@@ -200,3 +200,28 @@ def test_the_backend_knows_what_it_can_do():
 )
 def test_einsum_is_spelled_out(equation: str, ranks: list[int], explicit: str):
     assert explicit_equation(equation, ranks) == explicit
+
+
+def test_a_large_model_is_checked_without_its_contents(monkeypatch: pytest.MonkeyPatch):
+    from maiac.frontends.onnx import load
+
+    made = parsed("g (float[2] x) => (float[2] y) { y = Add(x, w) }")
+    made.graph.initializer.append(onnx.numpy_helper.from_array(floats(*range(4096)), "big"))
+    made.graph.initializer.append(onnx.numpy_helper.from_array(floats(1, 2), "w"))
+    made.metadata_props.add(key="k", value="v")
+    monkeypatch.setattr(load, "WHOLE", 0)
+    assert run(import_onnx(made), floats(1, 1))[0].tolist() == [2, 3]
+    assert made.graph.initializer[0].dims[0] == 4096
+    made.graph.node[0].input[0] = "nowhere"
+    with pytest.raises(MaiaError, match="MAIA0223"):
+        import_onnx(made)
+
+
+def test_a_dim_that_the_file_tells_wrongly_fails_at_run_time():
+    text = """g (float[N, 4] x, bool[N] keep) => (float[N, 4] y) <float[N, 4] kept> { kept = Compress<axis = 0>(x, keep)
+        y = Neg(kept) }"""
+    module = import_onnx(parsed(text))
+    x = np.zeros((3, 4), np.float32)
+    assert run(module, x, np.ones(3, np.bool_))[0].shape == (3, 4)
+    with pytest.raises(MaiaError, match="was said to have shape"):
+        run(module, x, np.array([True, False, True]))

@@ -1,0 +1,167 @@
+"""torch.compile(backend="maia"): inference, training, dynamic shapes, errors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch._dynamo.utils import counters
+
+from tests.models.zoo import llama_config
+
+RTOL, ATOL = 1e-4, 1e-5
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    yield
+    torch._dynamo.reset()
+
+
+class Net(torch.nn.Module):
+    """A convolutional net with normalisation, pooling and a head: most backward formulas of vision models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.groups = torch.nn.GroupNorm(2, 8)
+        self.down = torch.nn.Conv2d(8, 8, 3, stride=2, bias=False)
+        self.up = torch.nn.ConvTranspose2d(8, 8, 2, stride=2)
+        self.head = torch.nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(F.relu(self.norm(self.conv(x))), 2)
+        x = self.up(F.silu(self.down(x)))
+        x = F.gelu(self.groups(F.interpolate(x, scale_factor=2.0, mode="bilinear")))
+        x = F.avg_pool2d(F.hardswish(x), 2) + F.adaptive_avg_pool2d(x, (3, 3)).mean()
+        return self.head(F.adaptive_avg_pool2d(F.leaky_relu(x), 1).flatten(1))
+
+
+class Block(torch.nn.Module):
+    """Attention and a gated layer: most backward formulas of language models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(20, 16)
+        self.norm = torch.nn.LayerNorm(16)
+        self.scale = torch.nn.RMSNorm(16)
+        self.qkv = torch.nn.Linear(16, 48)
+        self.out = torch.nn.Linear(16, 20)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.embed(ids))
+        q, k, v = (t.unflatten(-1, (4, 4)).transpose(1, 2) for t in self.qkv(x).chunk(3, -1))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        y = self.scale(torch.tanh(y) + F.softmax(y, -1) * F.elu(y) + F.softplus(y))
+        return self.out(y + F.mish(x) * torch.sigmoid(x))
+
+
+def gradients(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    loss.backward()
+    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(
+    ("make", "inputs"), [(Net, torch.randn(2, 3, 12, 12)), (Block, torch.randint(0, 20, (2, 6)))], ids=["net", "block"]
+)
+def test_gradients_equal_eager(make: Any, inputs: torch.Tensor) -> None:
+    model = make()
+    twin = copy.deepcopy(model)
+    compiled = torch.compile(twin, backend="maia")
+    want_loss, got_loss = model(inputs).square().mean(), compiled(inputs).square().mean()
+    torch.testing.assert_close(got_loss, want_loss, rtol=RTOL, atol=ATOL)
+    want, got = gradients(model, want_loss), gradients(twin, got_loss)
+    assert got.keys() == want.keys()
+    for name in want:
+        torch.testing.assert_close(got[name], want[name], rtol=1e-3, atol=ATOL, msg=lambda m, n=name: f"{n}: {m}")
+    for (name, a), (_, b) in zip(twin.named_buffers(), model.named_buffers(), strict=True):
+        torch.testing.assert_close(a, b, rtol=RTOL, atol=ATOL, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_three_training_steps_of_a_llama_give_eagers_losses() -> None:
+    from transformers import LlamaForCausalLM
+
+    ids = torch.randint(0, 128, (2, 16))
+
+    def losses(model: Any, call: Any) -> list[float]:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        found: list[float] = []
+        for _ in range(3):
+            optimizer.zero_grad()
+            logits = call(input_ids=ids, use_cache=False).logits
+            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return found
+
+    model = LlamaForCausalLM(llama_config(2))
+    twin = copy.deepcopy(model)
+    assert losses(twin, torch.compile(twin, backend="maia")) == pytest.approx(losses(model, model), abs=1e-4)
+
+
+def test_inference_equals_eager() -> None:
+    model = Block().eval()
+    compiled = torch.compile(model, backend="maia")
+    ids = torch.randint(0, 20, (2, 6))
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(ids), model(ids), rtol=RTOL, atol=ATOL)
+
+
+def test_a_shape_in_range_traces_nothing_again() -> None:
+    model = Block().eval()
+    compiled = torch.compile(model, backend="maia", dynamic=True)
+    counters.clear()
+    with torch.no_grad():
+        for length in (6, 9, 17, 3):
+            ids = torch.randint(0, 20, (2, length))
+            torch.testing.assert_close(compiled(ids), model(ids), rtol=RTOL, atol=ATOL)
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+def test_training_with_dynamic_shapes() -> None:
+    model = Block()
+    twin = copy.deepcopy(model)
+    compiled = torch.compile(twin, backend="maia", dynamic=True)
+    for length in (6, 9):
+        ids = torch.randint(0, 20, (2, length))
+        model.zero_grad()
+        twin.zero_grad()
+        want, got = gradients(model, model(ids).square().mean()), gradients(twin, compiled(ids).square().mean())
+        for name in want:
+            torch.testing.assert_close(got[name], want[name], rtol=1e-3, atol=ATOL)
+
+
+def test_writes_to_inputs_are_seen_by_the_caller() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        x.add_(1)
+        return x * 2
+
+    x = torch.ones(3)
+    got = torch.compile(function, backend="maia")(x)
+    assert torch.equal(x, torch.full((3,), 2.0))
+    assert torch.equal(got, torch.full((3,), 4.0))
+
+
+def test_an_unsupported_operation_is_named() -> None:
+    compiled = torch.compile(lambda x: torch.special.i1(x), backend="maia")
+    with pytest.raises(Exception, match=r"MAIA0201[\s\S]*special_i1.default"):
+        compiled(torch.ones(3))
+
+
+def test_unknown_options_are_refused() -> None:
+    compiled = torch.compile(lambda x: x + 1, backend="maia", options={"speed": 11})
+    with pytest.raises(Exception, match="MAIA0213: unknown options: speed"):
+        compiled(torch.ones(3))
+
+
+def test_another_pipeline_can_be_asked_for() -> None:
+    compiled = torch.compile(lambda x: x + 1, backend="maia", options={"passes": "dce"})
+    assert torch.equal(compiled(torch.ones(3)), torch.full((3,), 2.0))
