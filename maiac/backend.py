@@ -18,7 +18,9 @@ from .ir.errors import MaiaError
 OPTIONS = ("passes", "dump_ir")
 
 
-def maia(gm: fx.GraphModule, example_inputs: Sequence[Any], *, options: Mapping[str, Any] | None = None, **_: Any) -> Any:
+def maia(
+    gm: fx.GraphModule, example_inputs: Sequence[Any], *, options: Mapping[str, Any] | None = None, **_: Any
+) -> Any:
     """The backend's entry point, which torch.compile calls with each traced graph.
 
     options (``torch.compile(..., options={...})``): ``passes``, another pipeline as text; ``dump_ir``, a folder for

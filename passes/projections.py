@@ -15,6 +15,7 @@ from .weights import drop_unused, transposed
 def to_linear(module: Module) -> bool:
     """Rewrite every product of an activation and a constant matrix as ``linear``; true if there was one."""
     made: dict[Weight, Weight] = {}
+    read: set[Weight] = set()
     changed = False
     for op in list(module.walk()):
         weight = _constant_matrix(module, op, made)
@@ -22,6 +23,7 @@ def to_linear(module: Module) -> bool:
             continue
         bias = op.operands[2] if op.name == "linear" and len(op.operands) > 2 else None
         assert op.block is not None
+        read.add(weight)
         last, bias = (op, bias) if bias is not None else _bias_after(op)
         builder = Builder(module, op.block, last, op.loc)
         product = builder.emit("linear", op.operand(0), weight, bias)
@@ -30,8 +32,9 @@ def to_linear(module: Module) -> bool:
         if last is not op:
             op.erase()
         changed = True
+    for weight in (*read, *made):
+        _drop_transposes(weight)
     for old, new in made.items():
-        _drop_transposes(old)
         drop_unused(module, old, new)
     return changed
 

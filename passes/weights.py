@@ -10,6 +10,8 @@ from maiac.ir.graph import TensorData
 
 Slices = tuple[slice, ...]
 
+PHASES = 8  # scales tried for a channel of 8-bit floats
+
 
 @dataclass(frozen=True, slots=True)
 class TransposedData:
@@ -51,7 +53,10 @@ class CutData:
 
 @dataclass(frozen=True, slots=True)
 class QuantizedData:
-    """A tensor rounded to a quantized type, with scales from the greatest magnitudes of its scaled parts.
+    """A tensor rounded to a type with a scale per channel: the greatest magnitude becomes the greatest code.
+
+    A float's relative rounding error hardly depends on its size, but on where in its octave it lies. So for 8-bit
+    floats PHASES scales within the octave above are tried, and each channel takes the one of least squared error.
 
     Computed at each read rather than kept: an artifact's writer reads each weight once, and a model that only just
     fits need not fit twice.
@@ -74,7 +79,16 @@ class QuantizedData:
     def _encode(self, x: Any) -> Any:
         from maiac.ir.ops.quant import absmax_scale, encode  # late: it imports torch
 
-        return encode(x, self.type, absmax_scale(x, self.type))
+        scale = absmax_scale(x, self.type)
+        if not self.type.storage.is_float or self.type.per != "channel":
+            return encode(x, self.type, scale)
+        dims = [d for d in range(x.ndim) if d not in self.type.at]
+        best, least = scale, (encode(x, self.type, scale).dequantize(x.dtype) - x).square().sum(dims, keepdim=True)
+        for phase in range(1, PHASES):
+            tried = scale * 2 ** (phase / PHASES)
+            error = (encode(x, self.type, tried).dequantize(x.dtype) - x).square().sum(dims, keepdim=True)
+            best, least = tried.where(error < least, best), error.minimum(least)
+        return encode(x, self.type, best)
 
 
 def transposed(module: Module, weight: Weight) -> Weight:

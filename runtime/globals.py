@@ -58,4 +58,3 @@ def bytes_held(t: torch.Tensor | QTensor) -> int:
     if isinstance(t, QTensor):
         return sum(bytes_held(p) for p in (t.codes, t.scale, t.zero_point) if p is not None)
     return t.numel() * t.element_size()
-

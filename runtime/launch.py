@@ -48,11 +48,9 @@ def launch(
     first rank to fail stops the others, and its MaiaError is raised here: its own, or MAIA0603 where it died,
     MAIA0604 where it raised something else, MAIA0605 where time ran out. Ctrl-C ends all ranks.
     """
-    from torch.distributed.distributed_c10d import TCPStore
-
     if nproc < 1:
         raise MaiaError("MAIA0602", f"{nproc} processes were asked for; expected at least 1")
-    store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
+    store = _store(0, is_master=True, wait_for_workers=False)
     ranks: list[_Rank] = []
     context = get_context("spawn")
     job = pickle.dumps((target, tuple(args)))
@@ -77,6 +75,13 @@ def launch(
     if worst is not None:
         raise worst
     return [rank.result for rank in ranks]
+
+
+def _store(port: int, **options: Any) -> Any:
+    """Where the ranks find each other; port 0 is any that is free."""
+    import torch.distributed as dist
+
+    return dist.TCPStore(HOST, port, **options)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _environment(nproc: int) -> dict[str, str]:
@@ -112,13 +117,12 @@ def _joined(number: int, nproc: int, port: int, device: str, timeout: float | No
 
     import torch
     import torch.distributed as dist
-    from torch.distributed.distributed_c10d import TCPStore
 
     from .distributed import TIMEOUT, backend_for
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     limit = timedelta(seconds=TIMEOUT if timeout is None else timeout)
-    store = TCPStore(HOST, port, is_master=False, timeout=limit)
+    store = _store(port, is_master=False, timeout=limit)
     if torch.device(device).type == "cuda":
         torch.cuda.set_device(number)
     dist.init_process_group(backend_for(device), store=store, rank=number, world_size=nproc, timeout=limit)

@@ -106,7 +106,9 @@ def _uneven(module: Module, placement: Placement) -> list[str]:
         for result in op.results:
             inside.setdefault(result.type, f"%{result.name} in {op.loc.name or op.name}")
     named += [(name, type) for type, name in inside.items()]
-    return [fault for name, type in named if isinstance(type, TensorType) for fault in _uneven_dims(name, type, placement)]
+    return [
+        fault for name, type in named if isinstance(type, TensorType) for fault in _uneven_dims(name, type, placement)
+    ]
 
 
 def _uneven_dims(name: str, type: TensorType, placement: Placement) -> Iterator[str]:

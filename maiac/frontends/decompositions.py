@@ -51,7 +51,7 @@ KEEP = (
 
 def kept() -> list[Any]:
     """The overloads of KEEP that this torch has."""
-    import torch  # noqa: PLC0415
+    import torch
 
     found: list[Any] = []
     for text in KEEP:
@@ -64,7 +64,7 @@ def kept() -> list[Any]:
 
 def export_table() -> Any:
     """The table for ``ExportedProgram.run_decompositions``: core ATen, without what is kept whole."""
-    from torch.export import default_decompositions  # noqa: PLC0415
+    from torch.export import default_decompositions
 
     table = default_decompositions()
     for overload in kept():
@@ -115,8 +115,8 @@ _TRAINING = (
 
 def compile_table() -> dict[Any, Any]:
     """The table for AOTAutograd: core ATen and the backward formulas, without what is kept whole."""
-    import torch  # noqa: PLC0415
-    from torch._decomp import core_aten_decompositions, get_decompositions  # noqa: PLC0415
+    import torch
+    from torch._decomp import core_aten_decompositions, get_decompositions
 
     packets = [getattr(torch.ops.aten, name) for name in _TRAINING if hasattr(torch.ops.aten, name)]
     table = {**core_aten_decompositions(), **get_decompositions(packets)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from torch.export.graph_signature import (
     SymIntArgument,
     TensorArgument,
 )
+from torch.utils import _pytree as pytree
 
 from maiac.ir.builder import Builder
 from maiac.ir.dims import Dim
@@ -32,7 +33,7 @@ from maiac.runtime.tree import LEAF, Tree, dumps, from_treespec, graft
 
 from .decompositions import export_table
 from .importer import Importer, from_torch, storage_key, weight_data
-from .locations import in_torch
+from .locations import in_torch, whole_stacks
 from .symbols import Symbols, named_by_user, symbol_names
 
 if TYPE_CHECKING:
@@ -101,17 +102,19 @@ def _load(path: Path) -> ExportedProgram:
         raise MaiaError("MAIA0205", f"{path} is not an exported program: {_first_line(cause)}") from cause
 
 
-def _trace(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> ExportedProgram:
+def _trace(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
+) -> ExportedProgram:
     try:
         # Without gradients, blocks of the model under no_grad need no wrapper of their own.
-        with torch.no_grad(), _unchanged(model):
+        with torch.no_grad(), _unchanged(model), whole_stacks():
             return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as cause:
         raise _export_error(cause) from cause
 
 
 @contextlib.contextmanager
-def _unchanged(model: torch.nn.Module) -> Iterator[None]:
+def _unchanged(model: torch.nn.Module) -> Generator[None]:
     """Give the model its attributes back afterwards: what forward caches while it is traced are fake tensors."""
     before = [(module, dict(module.__dict__)) for module in model.modules()]
     try:
@@ -170,7 +173,7 @@ def _user_names(
     if dynamic_shapes is None:
         return {}
     spec_of = named_by_user(model, args, kwargs, dynamic_shapes)
-    leaves = torch.utils._pytree.tree_leaves((args, kwargs))  # pyright: ignore[reportPrivateUsage]
+    leaves = pytree.tree_leaves((args, kwargs))
     specs = [spec_of.get(id(leaf)) for leaf in leaves]
     nodes = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
     users = [s for s in program.graph_signature.input_specs if s.kind is InputKind.USER_INPUT]
@@ -315,8 +318,9 @@ def _tree(spec: Any, arguments: Sequence[Any]) -> str:
 
 
 def _plain(tensor: torch.Tensor) -> bool:
-    """Whether numbers in text can stand for the elements."""
-    return tensor.device.type == "cpu" and not tensor.is_complex() and tensor.dtype.itemsize > 1 or tensor.dtype is torch.bool
+    """Whether numbers in text can stand for the elements: not for complex ones, codes or meta tensors."""
+    numbers = tensor.dtype.itemsize > 1 and not tensor.is_complex()
+    return tensor.device.type == "cpu" and (numbers or tensor.dtype is torch.bool)
 
 
 # **** graphs that torch.compile hands over ****

@@ -1,4 +1,4 @@
-"""Hugging Face folders: config.json says the architecture, *.safetensors hold the weights, which stay in their files."""
+"""Hugging Face folders: config.json says the architecture; the weights in *.safetensors stay in their files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load_folder(path: str | Path, *, random_weights: bool = False) -> Loaded:
     MAIA0208 for a folder that lacks something, MAIA0210 where weights do not fit, MAIA0212 for architectures that
     transformers does not know.
     """
-    from ..sources import need  # noqa: PLC0415
+    from ..sources import need
 
     need("transformers", "a Hugging Face folder", "pip install 'maiac[hf]'")
     path = Path(path)
@@ -39,7 +39,7 @@ def load_folder(path: str | Path, *, random_weights: bool = False) -> Loaded:
 
 
 def _config(path: Path) -> Any:
-    from transformers import AutoConfig  # noqa: PLC0415
+    from transformers import AutoConfig
 
     if not (path / "config.json").is_file():
         raise MaiaError("MAIA0208", f"{path} holds no config.json")
@@ -55,7 +55,7 @@ def _config(path: Path) -> Any:
 
 def _architecture(config: Any) -> Any:
     """The class that the config names first; the plain model where it names none."""
-    import transformers  # noqa: PLC0415
+    import transformers
 
     names = list(getattr(config, "architectures", None) or ())
     if not names:
@@ -108,7 +108,9 @@ def _weight_files(path: Path) -> list[Path]:
         if lost:
             raise MaiaError("MAIA0208", f"{INDEX} names files that {path} lacks", details=lost)
         return files
-    files = [path / "model.safetensors"] if (path / "model.safetensors").is_file() else sorted(path.glob("*.safetensors"))
+    files = (
+        [path / "model.safetensors"] if (path / "model.safetensors").is_file() else sorted(path.glob("*.safetensors"))
+    )
     if not files:
         others = sorted(f.name for f in path.iterdir() if f.suffix in (".bin", ".pt", ".pth", ".gguf"))
         hint = f"convert {', '.join(others)} with save_pretrained(folder), or pass --random-weights" if others else ""
@@ -140,7 +142,7 @@ def _text(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     elif not model.can_generate():
         kwargs["attention_mask"] = torch.ones_like(ids)
         shapes["attention_mask"] = {1: length}
-    if hasattr(config, "use_cache"):
+    if hasattr(config, "use_cache") and "attention_mask" not in kwargs:
         kwargs["use_cache"] = False
         shapes["use_cache"] = None
     return kwargs, shapes

@@ -123,7 +123,7 @@ class Context:
 
     def symbols_dim(self, name: str) -> Dim:
         """The dim of a declared symbol."""
-        from maiac.ir.dims import sym  # noqa: PLC0415
+        from maiac.ir.dims import sym
 
         return sym(name)
 
@@ -149,7 +149,7 @@ def from_torch(dtype: torch.dtype) -> DType:
 
 def to_torch(dtype: DType) -> torch.dtype:
     """The torch dtype of an IR dtype."""
-    from maiac.ir.ops.values import to_torch as convert  # noqa: PLC0415
+    from maiac.ir.ops.values import to_torch as convert
 
     return convert(dtype)
 
@@ -232,7 +232,10 @@ class Importer:
         """Name the results after the node, and give their dims the form that torch found for them."""
         val = node.meta.get("val")
         if isinstance(value, (tuple, list)) and isinstance(val, (tuple, list)):
-            return tuple(self._settle_one(context, v, t, f"{node.name}_{i}") for i, (v, t) in enumerate(zip(value, val, strict=False)))
+            return tuple(
+                self._settle_one(context, v, t, f"{node.name}_{i}")
+                for i, (v, t) in enumerate(zip(value, val, strict=False))
+            )
         return self._settle_one(context, value, val, node.name)
 
     def _settle_one(self, context: Context, value: Any, val: Any, name: str) -> Any:
@@ -328,7 +331,7 @@ def _by_position(target: Any, args: list[Any], kwargs: dict[str, Any]) -> tuple[
     places = [a for a in schema.arguments if not a.kwarg_only]
     wanted = [i for i, a in enumerate(places) if a.name in kwargs]
     for place in places[len(args) : max(wanted, default=-1) + 1]:
-        args = [*args, kwargs[place.name] if place.name in kwargs else place.default_value]
+        args = [*args, kwargs.get(place.name, place.default_value)]
     names = {a.name for a in places}
     return args, {k: v for k, v in kwargs.items() if k not in names}
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import traceback
+from collections.abc import Generator
 from functools import lru_cache
 from typing import Any
 
 from maiac.ir.errors import Location
 
+_HERE = os.path.dirname(__file__) + os.sep
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
 _ROOTS = ("L['self']", "L__self__", "self")
 
@@ -44,6 +48,32 @@ def _innermost(trace: str) -> tuple[str, int]:
 @lru_cache(maxsize=1024)
 def in_torch(file: str) -> bool:
     """Whether a source file belongs to torch itself."""
-    import torch  # noqa: PLC0415
+    import torch
 
     return file.startswith(os.path.dirname(torch.__file__) + os.sep)
+
+
+@contextlib.contextmanager
+def whole_stacks() -> Generator[None]:
+    """Let torch note every frame of the model's own code, not only those of functions called ``forward``.
+
+    A fault in a helper function is then reported at the helper's line. Where this torch has no such filter, the
+    lines of ``forward`` must do.
+    """
+    from torch.fx.proxy import TracerBase
+
+    original = getattr(TracerBase, "_filter_traceback_frames", None)
+    if original is None:
+        yield
+        return
+
+    def own_frames(_tracer: Any, summary: traceback.StackSummary) -> traceback.StackSummary:
+        first = next((i for i, frame in enumerate(summary) if frame.name == "forward"), len(summary))
+        kept = [f for f in summary[first:] if not in_torch(f.filename) and not f.filename.startswith(_HERE)]
+        return traceback.StackSummary.from_list(kept)
+
+    TracerBase._filter_traceback_frames = own_frames  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        TracerBase._filter_traceback_frames = original  # type: ignore[method-assign]

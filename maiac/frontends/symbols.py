@@ -165,7 +165,7 @@ def _limits(found: Any) -> tuple[int, int | None]:
 
 def named_by_user(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> dict[int, Any]:
     """``id`` of each example tensor -> the entry of ``dynamic_shapes`` that speaks of it."""
-    from torch.export.dynamic_shapes import (  # noqa: PLC0415
+    from torch.export.dynamic_shapes import (
         ShapesCollection,
         _combine_args,  # pyright: ignore[reportPrivateUsage]
         _tree_map_with_path,  # pyright: ignore[reportPrivateUsage]
@@ -174,12 +174,14 @@ def named_by_user(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dyn
     if isinstance(dynamic_shapes, ShapesCollection):
         dynamic_shapes = dynamic_shapes.dynamic_shapes(model, args, kwargs)
     found: dict[int, Any] = {}
+
+    def note(_path: Any, leaf: Any, spec: Any) -> None:
+        found.setdefault(id(leaf), spec)
+
     combined: Any = _combine_args(model, args, kwargs)
     if isinstance(dynamic_shapes, (tuple, list)):
         combined = type(dynamic_shapes)(combined.values())
-    _tree_map_with_path(
-        lambda _path, leaf, spec: found.setdefault(id(leaf), spec), combined, dynamic_shapes, tree_name="inputs"
-    )
+    _tree_map_with_path(note, combined, dynamic_shapes, tree_name="inputs")
     return found
 
 

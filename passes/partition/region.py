@@ -112,7 +112,8 @@ class _Growth:
         """Queue the ops that read a value whose type changed."""
         for user in value.uses:
             if user not in self.order:
-                raise Refused(reader or user, f"its result is used inside the body of {user.name}")
+                holder = user.block.parent if user.block is not None else None
+                raise Refused(reader or user, f"its result is used inside the body of {getattr(holder, 'name', '?')}")
             if user not in self.queued:
                 self.queued.add(user)
                 heapq.heappush(self.queue, (self.order[user], user))
@@ -181,7 +182,8 @@ class _Growth:
             yield {**pinned, **reduced}
         base = {**pinned, **reduced}
         if pinned or any(self.is_split(t) for t in types):
-            for cuts in islice(self.cuts(types, pinned), MOST_REPAIRS):
+            kept = {**pinned, **{i: () for i, v in enumerate(op.operands) if isinstance(v, State)}}
+            for cuts in islice(self.cuts(types, kept), MOST_REPAIRS):
                 yield {**base, **cuts}
 
     def cuts(self, types: Sequence[Type | None], fixed: Mapping[int, object]) -> Iterator[dict[int, tuple[Move, ...]]]:

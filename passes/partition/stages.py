@@ -122,7 +122,7 @@ class _Cutter:
         return self.flops(op) <= CHEAP * elements
 
     def transfers(self) -> list[float | None]:
-        """The bytes that a cut before each position sends; None where a value cannot be sent or a state would be torn."""
+        """The bytes that a cut before each position sends; None where none is allowed: a state would be torn, say."""
         position = {op: i for i, op in enumerate(self.ops)}
         size = len(self.ops)
         sent, barred = [0.0] * (size + 1), [False] * (size + 1)

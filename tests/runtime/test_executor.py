@@ -113,9 +113,7 @@ def test_results_of_a_call_survive_the_next():
 
 
 def test_autocast_of_the_caller_does_not_reach_the_program():
-    module = parse(
-        "module @m { func @main(%x: f32[4, 4]) -> f32[4, 4] { %y = matmul %x, %x : f32[4, 4] return %y } }"
-    )
+    module = parse("module @m { func @main(%x: f32[4, 4]) -> f32[4, 4] { %y = matmul %x, %x : f32[4, 4] return %y } }")
     x = torch.rand(4, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         (y,) = run_module(module, [x])

@@ -278,4 +278,3 @@ def test_a_recording_of_other_shapes_is_not_a_plan():
         x = (torch.arange(4096) < k).float()
         assert executor.run([x])[0].shape == (k, 1)
     assert executor.memory_report([x]).values_in_arena == 0
-

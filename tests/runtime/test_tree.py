@@ -140,9 +140,7 @@ def test_grafts_put_constants_in():
         ((X,), {"mask": X}, ["kwargs.mask is a torch.Tensor; expected a list of 2"]),
     ],
 )
-def test_differences_are_named(
-    exported: torch.export.ExportedProgram, args: Any, kwargs: Any, messages: list[str]
-):
+def test_differences_are_named(exported: torch.export.ExportedProgram, args: Any, kwargs: Any, messages: list[str]):
     with pytest.raises(MaiaError) as caught:
         trees.flatten(trees.from_treespec(exported.call_spec.in_spec), (args, kwargs))
     assert caught.value.code == "MAIA0505"

@@ -8,7 +8,19 @@ from importlib import import_module
 
 from .registry import Handler, find, handled
 
-_FAMILIES = ("elementwise", "python", "reduce", "shape", "index", "create", "linear", "norm", "conv", "image", "control")
+_FAMILIES = (
+    "elementwise",
+    "python",
+    "reduce",
+    "shape",
+    "index",
+    "create",
+    "linear",
+    "norm",
+    "conv",
+    "image",
+    "control",
+)
 
 
 @cache

@@ -78,7 +78,11 @@ def _spatial(c: Context) -> int:
 
 def _pool_attrs(kernel: Any, stride: Any, padding: Any, spatial: int) -> dict[str, Any]:
     size = spread(kernel, spatial)
-    return {"kernel": size, "stride": spread(stride, spatial) if stride else size, "padding": spread(padding, spatial, 0)}
+    return {
+        "kernel": size,
+        "stride": spread(stride, spatial) if stride else size,
+        "padding": spread(padding, spatial, 0),
+    }
 
 
 @aten("max_pool1d.default", "max_pool2d.default", "max_pool3d.default")

@@ -140,5 +140,3 @@ def uniform(c: Context, x: Value, low: float = 0.0, high: float = 1.0, **_: Any)
     """Uniform numbers in [low, high)."""
     noise = c.emit("random_uniform", shape=c.shape(), dtype=c.dtype)
     return c.emit("add", c.emit("mul", noise, c.scalar(high - low, noise)), c.scalar(low, noise))
-
-

@@ -11,13 +11,43 @@ from ..importer import Context, Number, is_tensor, type_of
 from .registry import Handler, Unsupported, aten
 
 _UNARY = {
-    "acos": "acos", "acosh": "acosh", "asin": "asin", "asinh": "asinh", "atan": "atan", "atanh": "atanh", "cos": "cos",
-    "cosh": "cosh", "digamma": "digamma", "erf": "erf", "erfc": "erfc", "erfinv": "erfinv", "exp": "exp",
-    "exp2": "exp2", "expm1": "expm1", "hardsigmoid": "hardsigmoid", "hardswish": "hardswish", "lgamma": "lgamma",
-    "log": "log", "log10": "log10", "log1p": "log1p", "log2": "log2", "log_sigmoid": "log_sigmoid", "mish": "mish",
-    "neg": "neg", "reciprocal": "reciprocal", "relu": "relu", "rsqrt": "rsqrt", "sigmoid": "sigmoid", "silu": "silu",
-    "sin": "sin", "sinh": "sinh", "sqrt": "sqrt", "square": "square", "tan": "tan", "tanh": "tanh",
-}  # fmt: skip
+    "acos": "acos",
+    "acosh": "acosh",
+    "asin": "asin",
+    "asinh": "asinh",
+    "atan": "atan",
+    "atanh": "atanh",
+    "cos": "cos",
+    "cosh": "cosh",
+    "digamma": "digamma",
+    "erf": "erf",
+    "erfc": "erfc",
+    "erfinv": "erfinv",
+    "exp": "exp",
+    "exp2": "exp2",
+    "expm1": "expm1",
+    "hardsigmoid": "hardsigmoid",
+    "hardswish": "hardswish",
+    "lgamma": "lgamma",
+    "log": "log",
+    "log10": "log10",
+    "log1p": "log1p",
+    "log2": "log2",
+    "log_sigmoid": "log_sigmoid",
+    "mish": "mish",
+    "neg": "neg",
+    "reciprocal": "reciprocal",
+    "relu": "relu",
+    "rsqrt": "rsqrt",
+    "sigmoid": "sigmoid",
+    "silu": "silu",
+    "sin": "sin",
+    "sinh": "sinh",
+    "sqrt": "sqrt",
+    "square": "square",
+    "tan": "tan",
+    "tanh": "tanh",
+}
 _ROUNDING = ("ceil", "floor", "round", "trunc")  # the identity on integers
 
 
@@ -66,8 +96,15 @@ def _complex_abs(c: Context, x: Value, which: str) -> Value:
     return c.emit("sqrt", squares)
 
 
+def _asked(name: str) -> Handler:
+    def handler(c: Context, x: Value) -> Value:
+        return c.emit(name, x)
+
+    return handler
+
+
 for _name, _op in {"isnan": "is_nan", "isinf": "is_inf", "logical_not": "logical_not", "signbit": "signbit"}.items():
-    aten(f"{_name}.default")(lambda c, x, op=_op: c.emit(op, x))
+    aten(f"{_name}.default")(_asked(_op))
 
 
 @aten("bitwise_not.default")
@@ -85,17 +122,28 @@ def isfinite(c: Context, x: Value) -> Value:
 # **** two operands ****
 
 _BINARY = {
-    "atan2": ("atan2", "default"), "copysign": ("copysign", "Tensor Scalar"), "fmax": ("fmax", "default"),
-    "fmin": ("fmin", "default"), "fmod": ("fmod", "Tensor Scalar"), "maximum": ("maximum", "default"),
-    "minimum": ("minimum", "default"), "mul": ("mul", "Tensor Scalar"),
-    "remainder": ("remainder", "Tensor Scalar Scalar_Tensor"), "bitwise_and": ("bitwise_and", "Tensor Scalar Scalar_Tensor"),
-    "bitwise_or": ("bitwise_or", "Tensor Scalar Scalar_Tensor"), "bitwise_xor": ("bitwise_xor", "Tensor Scalar Scalar_Tensor"),
-    "bitwise_left_shift": ("shift_left", "Tensor Tensor_Scalar Scalar_Tensor"), "floor_divide": ("floor_div", "default Scalar"),
-    "bitwise_right_shift": ("shift_right", "Tensor Tensor_Scalar Scalar_Tensor"), "__lshift__": ("shift_left", "Tensor Scalar"),
+    "atan2": ("atan2", "default"),
+    "copysign": ("copysign", "Tensor Scalar"),
+    "fmax": ("fmax", "default"),
+    "fmin": ("fmin", "default"),
+    "fmod": ("fmod", "Tensor Scalar"),
+    "maximum": ("maximum", "default"),
+    "minimum": ("minimum", "default"),
+    "mul": ("mul", "Tensor Scalar"),
+    "remainder": ("remainder", "Tensor Scalar Scalar_Tensor"),
+    "bitwise_and": ("bitwise_and", "Tensor Scalar Scalar_Tensor"),
+    "bitwise_or": ("bitwise_or", "Tensor Scalar Scalar_Tensor"),
+    "bitwise_xor": ("bitwise_xor", "Tensor Scalar Scalar_Tensor"),
+    "bitwise_left_shift": ("shift_left", "Tensor Tensor_Scalar Scalar_Tensor"),
+    "floor_divide": ("floor_div", "default Scalar"),
+    "bitwise_right_shift": ("shift_right", "Tensor Tensor_Scalar Scalar_Tensor"),
+    "__lshift__": ("shift_left", "Tensor Scalar"),
     "__rshift__": ("shift_right", "Tensor Scalar"),
-    "logical_and": ("logical_and", "default"), "logical_or": ("logical_or", "default"),
-    "logical_xor": ("logical_xor", "default"), "pow": ("pow", "Tensor_Tensor Tensor_Scalar Scalar"),
-}  # fmt: skip
+    "logical_and": ("logical_and", "default"),
+    "logical_or": ("logical_or", "default"),
+    "logical_xor": ("logical_xor", "default"),
+    "pow": ("pow", "Tensor_Tensor Tensor_Scalar Scalar"),
+}
 _NEEDS_RESULT_DTYPE = {"atan2", "copysign", "fmod", "remainder", "pow", "fmax", "fmin", "floor_div"}
 
 

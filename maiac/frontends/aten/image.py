@@ -32,9 +32,14 @@ def _emit(c: Context, x: Value, mode: str, align_corners: bool, scales: Any) -> 
 
 
 for _name, _mode in {
-    "nearest1d": "nearest", "nearest2d": "nearest", "nearest3d": "nearest", "linear1d": "linear",
-    "bilinear2d": "bilinear", "trilinear3d": "trilinear", "bicubic2d": "bicubic",
-}.items():  # fmt: skip
+    "nearest1d": "nearest",
+    "nearest2d": "nearest",
+    "nearest3d": "nearest",
+    "linear1d": "linear",
+    "bilinear2d": "bilinear",
+    "trilinear3d": "trilinear",
+    "bicubic2d": "bicubic",
+}.items():
     aten(f"upsample_{_name}.vec")(_upsample(_mode, _mode != "nearest"))
 
 
@@ -47,9 +52,14 @@ def _upsample_sized(mode: str) -> Any:
 
 
 for _name, _mode in {
-    "nearest1d": "nearest", "nearest2d": "nearest", "nearest3d": "nearest", "linear1d": "linear",
-    "bilinear2d": "bilinear", "trilinear3d": "trilinear", "bicubic2d": "bicubic",
-}.items():  # fmt: skip
+    "nearest1d": "nearest",
+    "nearest2d": "nearest",
+    "nearest3d": "nearest",
+    "linear1d": "linear",
+    "bilinear2d": "bilinear",
+    "trilinear3d": "trilinear",
+    "bicubic2d": "bicubic",
+}.items():
     aten(f"upsample_{_name}.default")(_upsample_sized(_mode))
 
 
@@ -65,9 +75,14 @@ def _upsample_backward(mode: str) -> Any:
 
 
 for _name, _mode in {
-    "nearest1d": "nearest", "nearest2d": "nearest", "nearest3d": "nearest", "linear1d": "linear",
-    "bilinear2d": "bilinear", "trilinear3d": "trilinear", "bicubic2d": "bicubic",
-}.items():  # fmt: skip
+    "nearest1d": "nearest",
+    "nearest2d": "nearest",
+    "nearest3d": "nearest",
+    "linear1d": "linear",
+    "bilinear2d": "bilinear",
+    "trilinear3d": "trilinear",
+    "bicubic2d": "bicubic",
+}.items():
     aten(f"upsample_{_name}_backward.default")(_upsample_backward(_mode))
 
 
@@ -75,16 +90,25 @@ for _name, _mode in {
 def grid_sampler(c: Context, x: Value, grid: Value, mode: int, padding: int, align_corners: bool) -> Value:
     """Samples of x at normalised places."""
     return c.emit(
-        "grid_sample", x, grid, mode=("linear", "nearest", "cubic")[mode], padding=("zeros", "border", "reflection")[padding],
+        "grid_sample",
+        x,
+        grid,
+        mode=("linear", "nearest", "cubic")[mode],
+        padding=("zeros", "border", "reflection")[padding],
         align_corners=align_corners,
-    )  # fmt: skip
+    )
 
 
 @aten("im2col.default")
 def im2col(c: Context, x: Value, kernel: Any, dilation: Any, padding: Any, stride: Any) -> Value:
     """Each window as a column."""
     return c.emit(
-        "im2col", x, kernel=spread(kernel, 2), dilation=spread(dilation, 2), padding=spread(padding, 2), stride=spread(stride, 2)
+        "im2col",
+        x,
+        kernel=spread(kernel, 2),
+        dilation=spread(dilation, 2),
+        padding=spread(padding, 2),
+        stride=spread(stride, 2),
     )
 
 
@@ -95,9 +119,14 @@ def col2im(c: Context, x: Value, size: Any, kernel: Any, dilation: Any, padding:
     single = type_of(x).rank == 2
     x = c.reshape(x, (1, *type_of(x).dims)) if single else x
     y = c.emit(
-        "col2im", x, image=spread(size, 2), block=spread(kernel, 2), stride=spread(stride, 2), padding=pads,
+        "col2im",
+        x,
+        image=spread(size, 2),
+        block=spread(kernel, 2),
+        stride=spread(stride, 2),
+        padding=pads,
         dilation=spread(dilation, 2),
-    )  # fmt: skip
+    )
     return c.reshape(y, type_of(y).dims[1:]) if single else y
 
 
@@ -130,3 +159,23 @@ def upsample_antialiased(c: Context, x: Value, size: Any, align: bool, *scales: 
     mode, cubic = ("cubic", -0.5) if "bicubic" in c.name else ("linear", -0.75)
     attrs = {"mode": mode, "cubic": cubic, "antialias": True, "exclude_outside": True}
     return c.emit("resize", x, to=c.shape()[-2:], dims=(2, 3), **attrs)
+
+
+@aten("pixel_shuffle.default")
+def pixel_shuffle(c: Context, x: Value, factor: int) -> Value:
+    """Channels moved into space: [*b c*r*r h w] -> [*b c h*r w*r]."""
+    *lead, channels, h, w = type_of(x).dims
+    x = c.reshape(x, (*lead, channels // (factor * factor), factor, factor, h, w))
+    n = len(lead)
+    x = c.emit("transpose", x, perm=(*range(n), n, n + 3, n + 1, n + 4, n + 2))
+    return c.reshape(x, c.shape())
+
+
+@aten("pixel_unshuffle.default")
+def pixel_unshuffle(c: Context, x: Value, factor: int) -> Value:
+    """Space moved into channels: the inverse of pixel_shuffle."""
+    *lead, channels, h, w = type_of(x).dims
+    x = c.reshape(x, (*lead, channels, h // factor, factor, w // factor, factor))
+    n = len(lead)
+    x = c.emit("transpose", x, perm=(*range(n), n, n + 2, n + 4, n + 1, n + 3))
+    return c.reshape(x, c.shape())

@@ -172,7 +172,7 @@ def masked_select(c: Context, x: Value, mask: Value) -> Value:
 
 
 def _broadcast(c: Context, x: Value, y: Value) -> tuple[DimLike, ...]:
-    from maiac.ir.ops.rules import broadcast  # noqa: PLC0415
+    from maiac.ir.ops.rules import broadcast
 
     return broadcast([type_of(x).dims, type_of(y).dims])
 

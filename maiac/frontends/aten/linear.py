@@ -146,13 +146,17 @@ def pdist(c: Context, x: Value, p: float = 2.0) -> Value:
     if not isinstance(n, int):
         raise Unsupported("pdist of a dynamic number of rows")
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
-    first, second = (c.emit("iota", end=0), c.emit("iota", end=0)) if not pairs else (_vector(c, s) for s in zip(*pairs, strict=True))
+    first, second = (
+        (c.emit("iota", end=0), c.emit("iota", end=0))
+        if not pairs
+        else (_vector(c, s) for s in zip(*pairs, strict=True))
+    )
     left, right = (c.emit("gather", x, s, dim=0) for s in (first, second))
     return p_norm(c, c.emit("sub", left, right), p, (-1,), False)
 
 
 def _vector(c: Context, numbers: tuple[int, ...]) -> Value:
-    from maiac.ir.dtypes import DType  # noqa: PLC0415
+    from maiac.ir.dtypes import DType
 
     return c.emit("constant", value=numbers, dtype=DType.I64, shape=(len(numbers),))
 

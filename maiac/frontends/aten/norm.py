@@ -27,17 +27,20 @@ def softmax(c: Context, x: Value, dim: int, *_: Any, **__: Any) -> Value:
 
 @aten("layer_norm.default")
 def layer_norm(
-    c: Context, x: Value, shape: list[DimLike], g: Value | None = None, b: Value | None = None, eps: float = 1e-5,
+    c: Context,
+    x: Value,
+    shape: list[DimLike],
+    g: Value | None = None,
+    b: Value | None = None,
+    eps: float = 1e-5,
     *_: Any,
-) -> Value:  # fmt: skip
+) -> Value:
     """Zero mean and unit variance over the last dims."""
     return c.emit("layer_norm", x, g, b, dims=len(shape), eps=eps)
 
 
 @aten("native_layer_norm.default")
-def native_layer_norm(
-    c: Context, x: Value, shape: list[DimLike], g: Value | None, b: Value | None, eps: float
-) -> Any:
+def native_layer_norm(c: Context, x: Value, shape: list[DimLike], g: Value | None, b: Value | None, eps: float) -> Any:
     """layer_norm with the mean and 1/deviation that its gradient reads."""
     y = c.emit("layer_norm", x, g, b, dims=len(shape), eps=eps)
     if not any(_reads(c, i) for i in (1, 2)):
@@ -59,7 +62,7 @@ def _wider(dtype: DType) -> DType:
 
 
 def _of(c: Context, index: int) -> DType:
-    from ..importer import from_torch  # noqa: PLC0415
+    from ..importer import from_torch
 
     return from_torch(c.val[index].dtype)
 
@@ -69,15 +72,13 @@ def _rstd(c: Context, variance: Value, eps: float) -> Value:
 
 
 @aten("rms_norm.default", "_fused_rms_norm.default")
-def rms_norm(
-    c: Context, x: Value, shape: list[DimLike], g: Value | None = None, eps: float | None = None
-) -> Any:
+def rms_norm(c: Context, x: Value, shape: list[DimLike], g: Value | None = None, eps: float | None = None) -> Any:
     """Unit mean square over the last dim; several dims are one after a reshape."""
     type = type_of(x)
     if eps is None:
-        import torch  # noqa: PLC0415
+        import torch
 
-        from ..importer import to_torch  # noqa: PLC0415
+        from ..importer import to_torch
 
         eps = torch.finfo(to_torch(type.element)).eps
     lead = type.dims[: type.rank - len(shape)]
@@ -106,9 +107,16 @@ def group_norm(
 
 @aten("native_group_norm.default")
 def native_group_norm(
-    c: Context, x: Value, g: Value | None, b: Value | None, n: DimLike, channels: DimLike, size: DimLike, groups: int,
+    c: Context,
+    x: Value,
+    g: Value | None,
+    b: Value | None,
+    n: DimLike,
+    channels: DimLike,
+    size: DimLike,
+    groups: int,
     eps: float,
-) -> Any:  # fmt: skip
+) -> Any:
     """group_norm with the mean and 1/deviation that its gradient reads."""
     y = c.emit("group_norm", x, g, b, groups=groups, eps=eps)
     if not any(_reads(c, i) for i in (1, 2)):
@@ -128,9 +136,11 @@ def batch_norm_inference(
 
 
 @aten(
-    "_native_batch_norm_legit.default", "_native_batch_norm_legit.no_stats", "_native_batch_norm_legit_functional.default",
+    "_native_batch_norm_legit.default",
+    "_native_batch_norm_legit.no_stats",
+    "_native_batch_norm_legit_functional.default",
     "native_batch_norm.default",
-)  # fmt: skip
+)
 def batch_norm_training(c: Context, x: Value, g: Value | None, b: Value | None, *rest: Any) -> Any:
     """batch_norm by the batch's own statistics, which come out too; ``functional`` also updates the running ones."""
     *running, training, momentum, eps = rest
@@ -163,9 +173,17 @@ def _updated(c: Context, mean: Value, var: Value, new_mean: Value, new_var: Valu
 
 @aten("instance_norm.default")
 def instance_norm(
-    c: Context, x: Value, g: Value | None, b: Value | None, mean: Value | None, var: Value | None, use_input: bool,
-    momentum: float, eps: float, *_: Any,
-) -> Value:  # fmt: skip
+    c: Context,
+    x: Value,
+    g: Value | None,
+    b: Value | None,
+    mean: Value | None,
+    var: Value | None,
+    use_input: bool,
+    momentum: float,
+    eps: float,
+    *_: Any,
+) -> Value:
     """Each channel of each sample normalised alone."""
     if not use_input:
         return c.emit("batch_norm", x, mean, var, g, b, eps=eps)
@@ -194,9 +212,16 @@ def _masked(c: Context, values: tuple[Value, ...], mask: list[bool]) -> Any:
 
 @aten("native_layer_norm_backward.default")
 def layer_norm_backward(
-    c: Context, grad: Value, x: Value, shape: list[DimLike], mean: Value, rstd: Value, g: Value | None, b: Value | None,
+    c: Context,
+    grad: Value,
+    x: Value,
+    shape: list[DimLike],
+    mean: Value,
+    rstd: Value,
+    g: Value | None,
+    b: Value | None,
     mask: list[bool],
-) -> Any:  # fmt: skip
+) -> Any:
     """Gradients of layer_norm by x, scale and shift."""
     over = tuple(range(-len(shape), 0))
     lead = tuple(range(type_of(x).rank - len(shape)))
@@ -213,9 +238,18 @@ def layer_norm_backward(
 
 @aten("native_group_norm_backward.default")
 def group_norm_backward(
-    c: Context, grad: Value, x: Value, mean: Value, rstd: Value, g: Value | None, n: DimLike, channels: DimLike,
-    size: DimLike, groups: int, mask: list[bool],
-) -> Any:  # fmt: skip
+    c: Context,
+    grad: Value,
+    x: Value,
+    mean: Value,
+    rstd: Value,
+    g: Value | None,
+    n: DimLike,
+    channels: DimLike,
+    size: DimLike,
+    groups: int,
+    mask: list[bool],
+) -> Any:
     """Gradients of group_norm by x, scale and shift."""
     each = channels // groups
     split, flat = (n, groups, each, size), (n, groups, each * size)

@@ -16,18 +16,43 @@ _TO_THE_END = 2**62
 
 
 @aten(
-    "view.default", "_unsafe_view.default", "reshape.default", "squeeze.default", "squeeze.dim", "squeeze.dims",
-    "unsqueeze.default", "flatten.using_ints", "unflatten.int", "_reshape_alias.default", "view_copy.default",
-    "squeeze_copy.dims", "unsqueeze_copy.default", "reshape_copy.default",
-)  # fmt: skip
+    "view.default",
+    "_unsafe_view.default",
+    "reshape.default",
+    "squeeze.default",
+    "squeeze.dim",
+    "squeeze.dims",
+    "unsqueeze.default",
+    "flatten.using_ints",
+    "unflatten.int",
+    "_reshape_alias.default",
+    "view_copy.default",
+    "squeeze_copy.dims",
+    "unsqueeze_copy.default",
+    "reshape_copy.default",
+)
 def view(c: Context, x: Value, *_: Any) -> Value:
     """The same elements under the dims that torch traced."""
     return c.reshape(x, c.shape())
 
 
-@aten("alias.default", "detach.default", "lift_fresh_copy.default", "lift_fresh.default", "dropout.default",
-      "alias_copy.default", "contiguous.default", "positive.default", "_conj.default", "resolve_conj.default",
-      "resolve_neg.default", "_conj_physical.default", "conj_physical.default", "view_as.default", "requires_grad_.default")  # fmt: skip
+@aten(
+    "alias.default",
+    "detach.default",
+    "lift_fresh_copy.default",
+    "lift_fresh.default",
+    "dropout.default",
+    "alias_copy.default",
+    "contiguous.default",
+    "positive.default",
+    "_conj.default",
+    "resolve_conj.default",
+    "resolve_neg.default",
+    "_conj_physical.default",
+    "conj_physical.default",
+    "view_as.default",
+    "requires_grad_.default",
+)
 def same(c: Context, x: Value, *args: Any) -> Value:
     """x itself: SSA values have no aliases to break."""
     if "dropout" in c.name and len(args) > 1 and args[1] and args[0]:
@@ -108,9 +133,7 @@ def expand(c: Context, x: Value, *_: Any, implicit: bool = False) -> Value:
 
 
 @aten("slice.Tensor", "slice_copy.Tensor")
-def slice_(
-    c: Context, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: DimLike = 1
-) -> Value:
+def slice_(c: Context, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: DimLike = 1) -> Value:
     """start:end:step along a dim."""
     low, high = _bounds(c, start, end)
     if high is None and low == 0 and step == 1:
@@ -141,8 +164,17 @@ def select(c: Context, x: Value, dim: int, index: Any) -> Value:
     return c.reshape(one, (*type.dims[: dim % type.rank], *type.dims[dim % type.rank + 1 :]))
 
 
-@aten("split_with_sizes.default", "split.Tensor", "chunk.default", "split_with_sizes_copy.default", "split.sizes",
-      "unsafe_split.Tensor", "unsafe_chunk.default", "unsafe_split_with_sizes.default", "tensor_split.sections")  # fmt: skip
+@aten(
+    "split_with_sizes.default",
+    "split.Tensor",
+    "chunk.default",
+    "split_with_sizes_copy.default",
+    "split.sizes",
+    "unsafe_split.Tensor",
+    "unsafe_chunk.default",
+    "unsafe_split_with_sizes.default",
+    "tensor_split.sections",
+)
 def split(c: Context, x: Value, _: Any, dim: int = 0) -> tuple[Value, ...]:
     """Parts of the sizes that torch traced."""
     parts = tuple(c.shape(i)[dim] for i in range(len(c.val)))
@@ -221,8 +253,14 @@ def pad(c: Context, x: Value, pads: list[DimLike], mode: str = "constant", value
     return c.emit("pad", x, pads=_pads(type_of(x), pads), mode=kind, value=0 if value is None else value)
 
 
-@aten("reflection_pad1d.default", "reflection_pad2d.default", "reflection_pad3d.default",
-      "replication_pad1d.default", "replication_pad2d.default", "replication_pad3d.default")  # fmt: skip
+@aten(
+    "reflection_pad1d.default",
+    "reflection_pad2d.default",
+    "reflection_pad3d.default",
+    "replication_pad1d.default",
+    "replication_pad2d.default",
+    "replication_pad3d.default",
+)
 def mirror_pad(c: Context, x: Value, pads: list[DimLike]) -> Value:
     """Dims grown by reflection, or by repeating the edge."""
     mode = "reflect" if "reflection" in c.name else "edge"
@@ -345,23 +383,3 @@ def complex_(c: Context, a: Value, b: Value) -> Value:
     dims = c.shape()
     parts = [c.reshape(c.expand(v, dims), (*dims, 1)) for v in (a, b)]
     return c.emit("view_as_complex", c.emit("concat", *parts, dim=-1))
-
-
-@aten("pixel_shuffle.default")
-def pixel_shuffle(c: Context, x: Value, factor: int) -> Value:
-    """Channels moved into space: [*b c*r*r h w] -> [*b c h*r w*r]."""
-    *lead, channels, h, w = type_of(x).dims
-    x = c.reshape(x, (*lead, channels // (factor * factor), factor, factor, h, w))
-    n = len(lead)
-    x = c.emit("transpose", x, perm=(*range(n), n, n + 3, n + 1, n + 4, n + 2))
-    return c.reshape(x, c.shape())
-
-
-@aten("pixel_unshuffle.default")
-def pixel_unshuffle(c: Context, x: Value, factor: int) -> Value:
-    """Space moved into channels: the inverse of pixel_shuffle."""
-    *lead, channels, h, w = type_of(x).dims
-    x = c.reshape(x, (*lead, channels, h // factor, factor, w // factor, factor))
-    n = len(lead)
-    x = c.emit("transpose", x, perm=(*range(n), n, n + 2, n + 4, n + 1, n + 3))
-    return c.reshape(x, c.shape())

@@ -55,13 +55,28 @@ def whole(*shape: int) -> torch.Tensor:
 X, Y, N = real(3, 4), real(3, 4), whole(3, 4)
 IMAGE = real(2, 4, 6, 8)
 
+
+def _written(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    y = x.clone()
+    y[1] = 0
+    y[:, 2] += 1
+    y[0, ::2] = 5
+    y.mul_(2)
+    z = torch.zeros_like(x)
+    z[1:, :2] = x[:2, 2:]
+    return y, z
+
+
 CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "alpha": (lambda x, y: (torch.add(x, y, alpha=2), torch.sub(x, y, alpha=0.5), torch.rsub(x, y, alpha=3)), (X, Y)),
     "scalars": (lambda x: (x + 1, 2 - x, x * 0.1, x / 3, 1 / x, x**2, 2**x, x // 0.7, x % 0.3), (X,)),
     "int and float": (lambda n: (n + 0.5, n * 2, n / 2, n // 2, n % 3, n * 1.5, n > 0.5), (N,)),
     "rank 0": (lambda x, n: (x.sum() * 2, n.sum() * 2, n.sum() * 0.5, n.sum() / 3), (X, N)),
     "low precision": (lambda x: (x.bfloat16() * 0.1 + 1, x.half() / 3), (X,)),
-    "division modes": (lambda n: (torch.div(n, 3, rounding_mode="floor"), torch.div(n, 3, rounding_mode="trunc")), (N,)),
+    "division modes": (
+        lambda n: (torch.div(n, 3, rounding_mode="floor"), torch.div(n, 3, rounding_mode="trunc")),
+        (N,),
+    ),
     "comparisons": (lambda x, y: (x == y, x < 0, (x > 0) & (y > 0), ~(x > 0), (x > 0).float() + (y > 0)), (X, Y)),
     "where": (lambda x: (torch.where(x > 0, x, 0.0), x.masked_fill(x > 0, -1.0), torch.where(x > 0, 1, 0)), (X,)),
     "clamp": (lambda x, y: (x.clamp(-1, 1), x.clamp(min=0), x.clamp(max=y), F.relu6(x), F.hardtanh(x)), (X, Y)),
@@ -87,91 +102,154 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (X,),
     ),
     "slices": (lambda x: (x[1:], x[:, -2:], x[::2], x[-1], x[:, 1], x[..., :-1], x[None, 1:2, 3]), (X,)),
-    "writes": (lambda x: (_written(x)), (X,)),
-    "joins": (lambda x, n: (torch.cat([x, n]), torch.stack([x, x], 1), *x.split(3, 1), *x.chunk(2, 1), *x.unbind()), (X, N)),
-    "movement": (lambda x: (x.flip(0), x.roll(1, 0), x.roll(-5), x.repeat(2, 1, 3), x.tril(), x.triu(1), x.diagonal(1)), (X,)),
+    "writes": (_written, (X,)),
+    "joins": (
+        lambda x, n: (torch.cat([x, n]), torch.stack([x, x], 1), *x.split(3, 1), *x.chunk(2, 1), *x.unbind()),
+        (X, N),
+    ),
+    "movement": (
+        lambda x: (x.flip(0), x.roll(1, 0), x.roll(-5), x.repeat(2, 1, 3), x.tril(), x.triu(1), x.diagonal(1)),
+        (X,),
+    ),
     "pads": (
-        lambda x: (F.pad(x, (1, 2)), F.pad(x, (-1, 1), value=3.0), F.pad(x[None], (1, 1, 2, 0), "reflect"),
-                   F.pad(x[None], (1, 1), "replicate"), F.pad(x[None], (2, 1), "circular")),
+        lambda x: (
+            F.pad(x, (1, 2)),
+            F.pad(x, (-1, 1), value=3.0),
+            F.pad(x[None], (1, 1, 2, 0), "reflect"),
+            F.pad(x[None], (1, 1), "replicate"),
+            F.pad(x[None], (2, 1), "circular"),
+        ),
         (X,),
     ),
     "gathers": (
-        lambda x, n: (x[n.abs() % 3], x[:, [0, 2]], x[[0, 1], :, None], x.gather(1, n.abs() % 4), x.index_select(1, n[0].abs() % 4)),
+        lambda x, n: (
+            x[n.abs() % 3],
+            x[:, [0, 2]],
+            x[[0, 1], :, None],
+            x.gather(1, n.abs() % 4),
+            x.index_select(1, n[0].abs() % 4),
+        ),
         (X, N),
     ),
     "scatters": (
-        lambda x, n, y: (x.scatter(1, n.abs() % 4, y), x.scatter_add(0, n.abs() % 3, y),
-                         x.scatter_reduce(1, n.abs() % 4, y, "amax", include_self=False),
-                         x.index_put((n[:, 0].abs() % 3,), y[0], accumulate=True), x.index_add(0, n[:, 0].abs() % 3, y)),
+        lambda x, n, y: (
+            x.scatter(1, n.abs() % 4, y),
+            x.scatter_add(0, n.abs() % 3, y),
+            x.scatter_reduce(1, n.abs() % 4, y, "amax", include_self=False),
+            x.index_put((n[:, 0].abs() % 3,), y[0], accumulate=True),
+            x.index_add(0, n[:, 0].abs() % 3, y),
+        ),
         (X, N, Y),
     ),
     "masks": (lambda x: (x.masked_scatter(x > 0, torch.ones(12)),), (X,)),
     "matrix products": (
-        lambda x, y: (x @ y.t(), F.linear(x, y), torch.addmm(x[:, :3], x, y.t(), beta=0.5, alpha=2), x[None] @ y.t()[None],
-                      torch.baddbmm(x[None, :, :3], x[None], y.t()[None]), torch.einsum("ij,kj", x, y), x @ y[0]),
+        lambda x, y: (
+            x @ y.t(),
+            F.linear(x, y),
+            torch.addmm(x[:, :3], x, y.t(), beta=0.5, alpha=2),
+            x[None] @ y.t()[None],
+            torch.baddbmm(x[None, :, :3], x[None], y.t()[None]),
+            torch.einsum("ij,kj", x, y),
+            x @ y[0],
+        ),
         (X, Y),
     ),
     "einsum with ellipsis": (lambda x: torch.einsum("...chw,...dhw->...cd", x, x), (IMAGE,)),
     "distances": (lambda x, y: (torch.cdist(x, y), torch.cdist(x, y, 1.0), F.pdist(x)), (X, Y)),
     "attention": (
-        lambda x: (F.scaled_dot_product_attention(x, x, x), F.scaled_dot_product_attention(x, x, x, is_causal=True, scale=0.3),
-                   F.scaled_dot_product_attention(x, x[:, :2], x[:, :2], enable_gqa=True)),
+        lambda x: (
+            F.scaled_dot_product_attention(x, x, x),
+            F.scaled_dot_product_attention(x, x, x, is_causal=True, scale=0.3),
+            F.scaled_dot_product_attention(x, x[:, :2], x[:, :2], enable_gqa=True),
+        ),
         (IMAGE,),
     ),
     "normalisations": (
-        lambda x: (F.layer_norm(x, (8,)), F.group_norm(x, 2), F.rms_norm(x, (6, 8)), F.instance_norm(x), F.softmax(x, 1),
-                   F.log_softmax(x, -1), F.batch_norm(x, x.mean((0, 2, 3)), x.var((0, 2, 3)))),
+        lambda x: (
+            F.layer_norm(x, (8,)),
+            F.group_norm(x, 2),
+            F.rms_norm(x, (6, 8)),
+            F.instance_norm(x),
+            F.softmax(x, 1),
+            F.log_softmax(x, -1),
+            F.batch_norm(x, x.mean((0, 2, 3)), x.var((0, 2, 3))),
+        ),
         (IMAGE,),
     ),
     "convolutions": (
-        lambda x: (F.conv2d(x, x[:, :, :3, :3]), F.conv2d(x, x[:, :2, :3, :3].repeat(2, 1, 1, 1), groups=2, padding="same"),
-                   F.conv_transpose2d(x, x.transpose(0, 1)[..., :3, :3], stride=2, padding=1, output_padding=1),
-                   F.conv1d(x[0], x[0, :2, :, :3], stride=2)),
+        lambda x: (
+            F.conv2d(x, x[:, :, :3, :3]),
+            F.conv2d(x, x[:, :2, :3, :3].repeat(2, 1, 1, 1), groups=2, padding="same"),
+            F.conv_transpose2d(x, x.transpose(0, 1)[..., :3, :3], stride=2, padding=1, output_padding=1),
+            F.conv1d(x[0], x[0, :2, :, :3], stride=2),
+        ),
         (IMAGE,),
     ),
     "pools": (
-        lambda x: (F.max_pool2d(x, 2), F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), F.adaptive_avg_pool2d(x, (2, 3)),
-                   F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 2), *F.max_pool2d(x, 3, 2, 1, return_indices=True),
-                   F.avg_pool1d(x[0], 2)),
+        lambda x: (
+            F.max_pool2d(x, 2),
+            F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+            F.adaptive_avg_pool2d(x, (2, 3)),
+            F.adaptive_avg_pool2d(x, 1),
+            F.adaptive_max_pool2d(x, 2),
+            *F.max_pool2d(x, 3, 2, 1, return_indices=True),
+            F.avg_pool1d(x[0], 2),
+        ),
         (IMAGE,),
     ),
     "resampling": (
-        lambda x: (F.interpolate(x, scale_factor=2.0), F.interpolate(x, (5, 9), mode="bilinear"),
-                   F.interpolate(x, scale_factor=1.5, mode="bilinear", align_corners=True),
-                   F.interpolate(x, (7, 7), mode="bicubic"), F.pixel_shuffle(x, 2), F.pixel_unshuffle(x, 2)),
+        lambda x: (
+            F.interpolate(x, scale_factor=2.0),
+            F.interpolate(x, (5, 9), mode="bilinear"),
+            F.interpolate(x, scale_factor=1.5, mode="bilinear", align_corners=True),
+            F.interpolate(x, (7, 7), mode="bicubic"),
+            F.pixel_shuffle(x, 2),
+            F.pixel_unshuffle(x, 2),
+        ),
         (IMAGE,),
     ),
     "grid sample": (lambda x: F.grid_sample(x, x.permute(0, 2, 3, 1)[..., :2].tanh(), align_corners=False), (IMAGE,)),
     "patches": (lambda x: (F.unfold(x, 2), F.fold(F.unfold(x, 2), (6, 8), 2), x.unfold(2, 3, 2)), (IMAGE,)),
     "fourier": (
-        lambda x: (torch.fft.rfft(x), torch.fft.irfft(torch.fft.rfft(x), 8), torch.fft.fft2(x).abs(), torch.fft.ifft(x).imag),
+        lambda x: (
+            torch.fft.rfft(x),
+            torch.fft.irfft(torch.fft.rfft(x), 8),
+            torch.fft.fft2(x).abs(),
+            torch.fft.ifft(x).imag,
+        ),
         (IMAGE,),
     ),
-    "complex": (lambda x: (torch.view_as_real(torch.view_as_complex(x.view(3, 2, 2)) * torch.polar(x[:, :2], x[:, 2:]))), (X,)),
+    "complex": (
+        lambda x: torch.view_as_real(torch.view_as_complex(x.view(3, 2, 2)) * torch.polar(x[:, :2], x[:, 2:])),
+        (X,),
+    ),
     "embeddings": (
-        lambda x, n: (F.embedding(n.abs() % 3, x), F.embedding_bag(n.flatten().abs() % 3, x, torch.tensor([0, 5])),
-                      F.one_hot(n.abs(), 5)),
+        lambda x, n: (
+            F.embedding(n.abs() % 3, x),
+            F.embedding_bag(n.flatten().abs() % 3, x, torch.tensor([0, 5])),
+            F.one_hot(n.abs(), 5),
+        ),
         (X, N),
     ),
     "creation": (
-        lambda x: (torch.arange(1.0, 2.0, 0.3), torch.full((2,), 7), x.new_zeros(2), torch.ones_like(x), torch.eye(3),
-                   torch.linspace(0, 1, 5), torch.tensor([1, 2]) + 0, torch.tril_indices(3, 3)),
+        lambda x: (
+            torch.arange(1.0, 2.0, 0.3),
+            torch.full((2,), 7),
+            x.new_zeros(2),
+            torch.ones_like(x),
+            torch.eye(3),
+            torch.linspace(0, 1, 5),
+            torch.tensor([1, 2]) + 0,
+            torch.tril_indices(3, 3),
+        ),
         (X,),
     ),
     "order statistics": (lambda x: (x.median(), *x.median(1), *x.kthvalue(2, 0), torch.histc(x, 4, -1, 1)), (X,)),
-    "casts": (lambda x, n: (x.long(), n.bool(), x.to(torch.float64), n.float(), x.half().float(), (n > 0).to(torch.uint8)), (X, N)),
-}  # fmt: skip
-
-
-def _written(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    y = x.clone()
-    y[1] = 0
-    y[:, 2] += 1
-    y[0, ::2] = 5
-    y.mul_(2)
-    z = torch.zeros_like(x)
-    z[1:, :2] = x[:2, 2:]
-    return y, z
+    "casts": (
+        lambda x, n: (x.long(), n.bool(), x.to(torch.float64), n.float(), x.half().float(), (n > 0).to(torch.uint8)),
+        (X, N),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
