@@ -10,7 +10,7 @@ from .dims import DimLike, sym
 from .errors import Location, MaiaError, TypeFault
 from .graph import Attr, Block, Function, Module, Op, Ref, Value
 from .opdef import get_op
-from .types import Type, substitute_type, type_symbols
+from .types import Type, simplify_type, substitute_type, type_symbols
 
 
 class Builder:
@@ -63,7 +63,7 @@ class Builder:
         except TypeFault as fault:
             shown = ", ".join(str(t) if t is not None else "_" for t in types)
             raise MaiaError(fault.code, f"{name}({shown}): {fault}", loc=self.loc) from None
-        return self._name_unknowns(found)
+        return [simplify_type(t, self.module.symbols) for t in self._name_unknowns(found)]
 
     def _name_unknowns(self, types: list[Type]) -> list[Type]:
         env: dict[str, DimLike] = {}

@@ -367,9 +367,9 @@ def bounds(dim: DimLike, symbols: Mapping[str, Symbol]) -> tuple[float, float]:
     """Least and greatest value over the symbols' ranges (interval arithmetic; infinite where unbounded)."""
     if not isinstance(dim, Dim):
         return dim, dim
-    low = high = 0.0
+    low = high = 0  # numbers stay whole, so that great products compare exactly
     for monomial, coefficient in dim.terms:
-        corner = (float(coefficient), float(coefficient))
+        corner: tuple[float, float] = (coefficient, coefficient)
         for atom in monomial:
             corner = _interval_product(corner, _atom_bounds(atom, symbols))
         low, high = low + corner[0], high + corner[1]
@@ -377,7 +377,7 @@ def bounds(dim: DimLike, symbols: Mapping[str, Symbol]) -> tuple[float, float]:
 
 
 def _interval_product(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
-    corners = [x * y if x and y else 0.0 for x in a for y in b]
+    corners = [x * y if x and y else 0 for x in a for y in b]
     return min(corners), max(corners)
 
 
@@ -393,7 +393,43 @@ def _atom_bounds(atom: Atom, symbols: Mapping[str, Symbol]) -> tuple[float, floa
     if b[0] <= 0:
         return -math.inf, math.inf
     if atom.fn == "%":
-        return 0.0, min(b[1] - 1, a[1]) if a[0] >= 0 else b[1] - 1
-    corners = [x / y for x in a for y in b if not (math.isinf(x) and math.isinf(y))]
-    floors = [math.floor(c) if not math.isinf(c) else c for c in corners]
-    return (min(floors), max(floors)) if floors else (-math.inf, math.inf)
+        return 0, min(b[1] - 1, a[1]) if a[0] >= 0 else b[1] - 1
+    floors = [_interval_quotient(x, y) for x in a for y in b]
+    return min(floors), max(floors)
+
+
+def _interval_quotient(a: float, b: float) -> float:
+    """``a // b`` for b > 0, as its limit where one of them is infinite."""
+    if math.isinf(b):
+        return 0 if a >= 0 else -1
+    return a if math.isinf(a) else a // b
+
+
+def simplify(dim: DimLike, symbols: Mapping[str, Symbol]) -> DimLike:
+    """The dim with each ``min``, ``max``, ``//`` and ``%`` folded that the symbols' ranges decide.
+
+    Builder, verifier and frontends all use this form, so types that mean the same under the ranges compare equal.
+    """
+    if not isinstance(dim, Dim) or not any(isinstance(atom, Call) for monomial, _ in dim.terms for atom in monomial):
+        return dim
+    total: DimLike = 0
+    for monomial, coefficient in dim.terms:
+        term: DimLike = coefficient
+        for atom in monomial:
+            term = (sym(atom) if isinstance(atom, str) else _decided(atom, symbols)) * term
+        total = term + total
+    return total
+
+
+def _decided(call: Call, symbols: Mapping[str, Symbol]) -> DimLike:
+    """A call of simplified dims: what it is everywhere in the symbols' ranges, if that is one thing."""
+    a, b = (simplify(x, symbols) for x in call.args)
+    if call.fn in ("min", "max"):
+        low, high = bounds(a - b, symbols)
+        first, second = (a, b) if call.fn == "min" else (b, a)
+        return first if high <= 0 else second if low >= 0 else _CALLS[call.fn](a, b)
+    if call.fn == "%" and bounds(a, symbols)[0] >= 0 and bounds(b - a, symbols)[0] >= 1:
+        return a
+    made = _CALLS[call.fn](a, b) if b != 0 else _atom(call.fn, a, b)
+    low, high = bounds(made, symbols)
+    return int(low) if low == high else made

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from .dims import DimLike, product, substitute, symbols_of
+from .dims import DimLike, Symbol, product, simplify, substitute, symbols_of
 from .dtypes import DType
 from .errors import TypeFault
 
@@ -191,17 +191,28 @@ def tensor(dtype: DType | Quantized, *dims: DimLike) -> TensorType:
     return TensorType(dtype, dims)
 
 
-def substitute_type(type: Type, env: Mapping[str, DimLike]) -> Type:
-    """Replace symbols in all dims of a type."""
+def map_dims(type: Type, fn: Callable[[DimLike], DimLike]) -> Type:
+    """The type with ``fn`` applied to each of its dims; the type itself where that changes none."""
     match type:
         case TensorType():
-            return replace(type, dims=tuple(substitute(d, env) for d in type.dims))
+            dims = tuple(map(fn, type.dims))
+            return type if dims == type.dims else replace(type, dims=dims)
         case SequenceType():
-            return SequenceType(substitute_type(type.element, env))
+            return SequenceType(map_dims(type.element, fn))
         case OptionalType():
-            return OptionalType(substitute_type(type.element, env))
+            return OptionalType(map_dims(type.element, fn))
         case DimType():
-            return DimType(substitute(type.value, env))
+            return DimType(fn(type.value))
+
+
+def substitute_type(type: Type, env: Mapping[str, DimLike]) -> Type:
+    """Replace symbols in all dims of a type."""
+    return map_dims(type, lambda dim: substitute(dim, env))
+
+
+def simplify_type(type: Type, symbols: Mapping[str, Symbol]) -> Type:
+    """All dims of a type in the form that the symbols' ranges give them."""
+    return map_dims(type, lambda dim: simplify(dim, symbols))
 
 
 def inner_types(type: Type) -> Iterator[TensorType]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from .attributes import MeshAxis
 from .checks import attr_faults, global_faults, recursion, type_faults
-from .dims import Dim, DimLike, symbols_of
+from .dims import Dim, DimLike, Symbol, simplify, symbols_of
 from .errors import Location, MaiaError, TypeFault
 from .graph import Attr, Block, BlockArg, Function, Module, Op, Ref, State, Value, Weight
 from .opdef import OpDef, get_op, mentions_unknown
@@ -199,7 +199,8 @@ class _FunctionChecker:
             self.fault(op, str(fault))
             return
         declared = [r.type for r in op.results]
-        if len(inferred) != len(declared) or not all(map(matches, declared, inferred)):
+        pairs = zip(declared, inferred, strict=False)
+        if len(inferred) != len(declared) or not all(matches(a, b, self.module.symbols) for a, b in pairs):
             self.fault(op, f"has type {types_text(declared)}, but its operands give {types_text(inferred)}")
         for name, (hint, _) in definition.attributes.items():
             axis = op.attrs.get(name)
@@ -283,23 +284,26 @@ def source_line(loc: Location) -> list[str]:
     return [f"    {loc.file}:{loc.line}: {text}"] if text else []
 
 
-def matches(declared: Type, inferred: Type) -> bool:
-    """Equal types; a dim that inference leaves unknown matches any."""
+def matches(declared: Type, inferred: Type, symbols: Mapping[str, Symbol]) -> bool:
+    """Equal types under the symbols' ranges; a dim that inference leaves unknown matches any."""
     match declared, inferred:
         case TensorType(), TensorType():
             same = declared.dtype == inferred.dtype and declared.split == inferred.split
-            dims = declared.rank == inferred.rank and all(map(_same_dim, declared.dims, inferred.dims))
-            return same and dims and declared.owed == inferred.owed
+            dims = zip(declared.dims, inferred.dims, strict=False)
+            fit = declared.rank == inferred.rank and all(_same_dim(a, b, symbols) for a, b in dims)
+            return same and fit and declared.owed == inferred.owed
         case (SequenceType(), SequenceType()) | (OptionalType(), OptionalType()):
-            return matches(declared.element, inferred.element)
+            return matches(declared.element, inferred.element, symbols)
         case DimType(), DimType():
-            return _same_dim(declared.value, inferred.value)
+            return _same_dim(declared.value, inferred.value, symbols)
         case _:
             return False
 
 
-def _same_dim(declared: DimLike, inferred: DimLike) -> bool:
-    return declared == inferred or mentions_unknown(inferred)
+def _same_dim(declared: DimLike, inferred: DimLike, symbols: Mapping[str, Symbol]) -> bool:
+    if declared == inferred or mentions_unknown(inferred):
+        return True
+    return simplify(declared, symbols) == simplify(inferred, symbols)
 
 
 def _symbols_in(value: Attr) -> Iterator[str]:

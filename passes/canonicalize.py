@@ -8,6 +8,7 @@ from typing import ClassVar
 from maiac.ir import Module
 
 from .base import Pass, register
+from .refine import simplify_dims
 from .rewrite import rewrite
 from .rules import ARITHMETIC, CONTROL, DIMS, SHAPE
 
@@ -20,5 +21,6 @@ class Canonicalize(Pass):
     name: ClassVar[str] = "canonicalize"
 
     def run(self, module: Module) -> bool:
-        """Apply all tables."""
-        return rewrite(module, (*DIMS, *CONTROL, *SHAPE, *ARITHMETIC))
+        """Fold dims by the ranges of symbols, then apply all tables."""
+        simplified = simplify_dims(module)
+        return rewrite(module, (*DIMS, *CONTROL, *SHAPE, *ARITHMETIC)) or simplified

@@ -1,16 +1,18 @@
-"""Symbols that turn out to be known: put what they are in their place, in every type and attribute."""
+"""What turns out to be known of symbols: put it in its place, in every type and attribute."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
-from maiac.ir import Block, Dim, DimLike, MaiaError, Module, Op, OptionalType, SequenceType, TensorType, Type, get_op
-from maiac.ir.dims import substitute, symbols_of
+from maiac.ir import Block, Dim, DimLike, MaiaError, Module, Op, OptionalType, SequenceType, TensorType, Type, Value, get_op
+from maiac.ir.dims import simplify, substitute, symbols_of
 from maiac.ir.errors import TypeFault
-from maiac.ir.types import DimType, substitute_type
+from maiac.ir.types import DimType, map_dims
 
 from .analysis import TERMINATORS, argument_symbols
+
+DimFn: TypeAlias = Callable[[DimLike], DimLike]
 
 
 def refine(module: Module, known: Mapping[str, DimLike]) -> None:
@@ -24,28 +26,47 @@ def refine(module: Module, known: Mapping[str, DimLike]) -> None:
 
 def substitute_symbols(module: Module, env: Mapping[str, DimLike]) -> None:
     """Replace symbols everywhere in a module, and drop their declarations."""
-    for function in module.functions.values():
-        function.result_types = tuple(substitute_type(t, env) for t in function.result_types)
-        _substitute_block(function.body, env)
+    _map_module(module, lambda dim: substitute(dim, env))
     for name in env:
         module.symbols.pop(name, None)
 
 
-def _substitute_block(block: Block, env: Mapping[str, DimLike]) -> None:
-    for arg in block.args:
-        arg.type = substitute_type(arg.type, env)
+def simplify_dims(module: Module) -> bool:
+    """Fold what the symbols' ranges decide, in every type and attribute; true where something did."""
+    return _map_module(module, lambda dim: simplify(dim, module.symbols))
+
+
+def _map_module(module: Module, fn: DimFn) -> bool:
+    changed = False
+    for function in module.functions.values():
+        before, function.result_types = function.result_types, tuple(map_dims(t, fn) for t in function.result_types)
+        changed |= before != function.result_types
+        changed |= _map_block(function.body, fn)
+    return changed
+
+
+def _map_block(block: Block, fn: DimFn) -> bool:
+    changed = _map_values(block.args, fn)
     for op in block:
-        for result in op.results:
-            result.type = substitute_type(result.type, env)
-        op.attrs = {k: _substitute_attr(v, env) for k, v in op.attrs.items()}
+        changed |= _map_values(op.results, fn)
+        before, op.attrs = op.attrs, {k: _map_attr(v, fn) for k, v in op.attrs.items()}
+        changed |= before != op.attrs
         for region in op.regions:
-            _substitute_block(region, env)
+            changed |= _map_block(region, fn)
+    return changed
 
 
-def _substitute_attr(value: Any, env: Mapping[str, DimLike]) -> Any:
+def _map_values(values: Sequence[Value], fn: DimFn) -> bool:
+    before = [v.type for v in values]
+    for value in values:
+        value.type = map_dims(value.type, fn)
+    return before != [v.type for v in values]
+
+
+def _map_attr(value: Any, fn: DimFn) -> Any:
     if isinstance(value, tuple):
-        return tuple(_substitute_attr(v, env) for v in value)
-    return substitute(value, env) if isinstance(value, Dim) else value
+        return tuple(_map_attr(v, fn) for v in value)
+    return fn(value) if isinstance(value, Dim) else value
 
 
 def _learned(module: Module, fixed: set[str]) -> dict[str, DimLike]:

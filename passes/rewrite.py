@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from maiac.ir import Block, Builder, DimLike, DType, Location, MaiaError, Module, Op, Result, Value, print_type
 from maiac.ir.dims import substitute, symbols_of
-from maiac.ir.types import substitute_type, type_symbols
+from maiac.ir.types import Type, simplify_type, substitute_type, type_symbols
 
 from .analysis import TERMINATORS, Effects, argument_symbols
 from .base import PassFault
@@ -272,12 +272,16 @@ class _Driver:
         """The types are equal, or the new one says more of dims that only the run told before."""
         if old.type == new.type:
             return
-        have, want = substitute_type(new.type, self.solved), substitute_type(old.type, self.solved)
+        have, want = self.known(new.type), self.known(old.type)
         found = {} if have == want else solve_types(want, have)
         if found is None:
             raise PassFault("MAIA0302", f"the rule {each.name} gives {new.type} for {old.type}")
         for name, dim in found.items():
             self.learn(each, name, dim)
+
+    def known(self, type: Type) -> Type:
+        """A type with what is known of its symbols by now."""
+        return simplify_type(substitute_type(type, self.solved), self.module.symbols)
 
     def learn(self, each: Rule, name: str, dim: DimLike) -> None:
         """Remember what a symbol is, in terms of symbols that are not known."""

@@ -150,11 +150,9 @@ class MeshCommunicator:
         """Run one collective (see ``comm.Communicator.run``); MAIA0605 where another rank does not answer."""
         try:
             return getattr(self, name)(x, attrs, shape, dtype)
-        except dist.DistBackendError as error:
-            raise _unanswered(name, error) from error
         except RuntimeError as error:
-            if any(word in str(error) for word in ("imed out", "imeout", "onnection", "peer")):
-                raise _unanswered(name, error) from error
+            if is_unanswered(error):
+                raise unanswered(name, error) from error
             raise
 
     def all_reduce(self, x: torch.Tensor, attrs: Mapping[str, Any], shape: tuple[int, ...], dtype: torch.dtype) -> Any:
@@ -207,7 +205,15 @@ def as_bytes(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous().reshape(-1).view(torch.uint8)
 
 
-def _unanswered(name: str, error: Exception) -> MaiaError:
+def is_unanswered(error: BaseException) -> bool:
+    """Whether an error means that another rank is gone or late, rather than that this one is at fault."""
+    words = ("timed out", "timeout", "connection", "peer")
+    lost = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    return lost or isinstance(error, dist.DistBackendError)
+
+
+def unanswered(name: str, error: BaseException) -> MaiaError:
+    """MAIA0605 for an error of torch.distributed."""
     return MaiaError("MAIA0605", f"{name}: another rank did not answer: {str(error).splitlines()[0]}")
 
 

@@ -105,6 +105,11 @@ def _rank_main(
     except MaiaError as error:
         outcome = ("error", error)
     except BaseException as error:
+        from .distributed import is_unanswered, unanswered
+
+        if is_unanswered(error):
+            pipe.send_bytes(pickle.dumps(("error", unanswered(f"rank {number}", error))))
+            return
         what = f"rank {number} raised {type(error).__name__}: {error}"
         lines = tuple(traceback.format_exc().rstrip().splitlines()[-12:])
         outcome = ("error", MaiaError("MAIA0604", what, details=lines))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from maiac.ir.dims import Dim, DimLike, Symbol, floordiv, maximum, minimum, mod, product, sym
+from maiac.ir.dims import Dim, DimLike, Symbol, floordiv, maximum, minimum, mod, product, simplify, sym
 from maiac.ir.dtypes import BY_NAME
 from maiac.ir.graph import Module
 from maiac.ir.printer import KEYWORDS
@@ -47,7 +47,7 @@ class Symbols:
         """The dim of an int or SymInt; NoDim where the expression has no form."""
         if isinstance(size, int):
             return int(size)
-        return self.expression(size.node.expr)
+        return simplify(self.expression(size.node.expr), self.module.symbols)
 
     def expression(self, expr: Any) -> DimLike:
         """The dim of a sympy expression."""

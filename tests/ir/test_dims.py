@@ -25,6 +25,7 @@ from maiac.ir.dims import (
     minimum,
     mod,
     product,
+    simplify,
     solve,
     substitute,
     sym,
@@ -163,6 +164,45 @@ def test_bounds_of_unbounded_symbols():
     assert bounds(2 * T + 1, {"T": Symbol("T", 3)}) == (7, math.inf)
     assert bounds(T % 8, {"T": Symbol("T", 0, 5)}) == (0, 5)
     assert bounds(T // B, {"T": Symbol("T", 8, 9), "B": Symbol("B", 0, 2)}) == (-math.inf, math.inf)
+
+
+@settings(deadline=None)
+@given(make.dims(), ENV)
+def test_simplifying_keeps_the_value_in_the_ranges(dim: DimLike, env: dict[str, int]):
+    symbols = {name: Symbol(name, max(1, env[name] - 3), env[name] + 3) for name in make.SYMBOLS}
+    simple = simplify(dim, symbols)
+    assert simplify(simple, symbols) == simple
+    try:
+        value = evaluate(dim, env)
+    except ZeroDivisionError:
+        return
+    assert evaluate(simple, env) == value
+
+
+@pytest.mark.parametrize(
+    ("dim", "simple"),
+    [
+        (minimum(T, 1), 1),
+        (maximum(T, 0), T),
+        (minimum(T, 1024), T),
+        (minimum(T, 1023), minimum(T, 1023)),
+        (maximum(minimum(T, 1) + 1, 2) * T, 2 * T),
+        (T % 1025, T),
+        (T % 1024, T % 1024),
+        (T // 1025, 0),
+        ((T + 1023) // 1025, (T + 1023) // 1025),
+        ((T + 1023) // 2048, 0),
+        (minimum(B, 1), minimum(B, 1)),
+        (minimum(T * B * 2**40, T * B * 2**40 + B - 1), minimum(T * B * 2**40, T * B * 2**40 + B - 1)),
+    ],
+)
+def test_ranges_decide(dim: DimLike, simple: DimLike):
+    assert simplify(dim, {"T": Symbol("T", 2, 1024), "B": Symbol("B", 0)}) == simple
+
+
+def test_simplifying_leaves_a_division_by_zero():
+    nothing = minimum(T, 1) - 1
+    assert str(simplify(floordiv(B, nothing), {"T": Symbol("T", 2, 9)})) == "B//0"
 
 
 def test_symbols_admit_their_range_and_step():

@@ -17,7 +17,8 @@ from maiac.passes.partition import Partition
 from maiac.passes.quantization import QuantizeWeights
 from maiac.runtime import Executor, tree
 from maiac.runtime.launch import launch
-from tests.models.zoo import BUILDERS, Case, ids, llama_config
+from tests.models.test_onnx_models import export
+from tests.models.zoo import BUILDERS, Case
 from tests.ranks import run_on_mesh
 
 TOLERANCE = 1e-4
@@ -68,37 +69,53 @@ def test_ranks_agree_with_one_process(name: str):
                 torch.testing.assert_close(found, want, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def wide_llama() -> Case:
-    """A 12-layer Llama of width 256, and 64 tokens."""
-    from transformers import LlamaForCausalLM
-
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        config = llama_config(hidden_size=256, intermediate_size=688, num_attention_heads=8, num_key_value_heads=4)
-        model = LlamaForCausalLM(config).eval()
-    length = torch.export.Dim("T", min=2, max=256)
-    return Case(model, (), {"input_ids": ids(64), "use_cache": False}, {"input_ids": {1: length}, "use_cache": None})
-
-
-@pytest.mark.parametrize(("scheme", "floor", "layer_floor"), [("fp8", 22.0, 29.0), ("int8", 32.0, 40.0)])
-def test_a_quantized_llama_keeps_its_logits(
-    llama12: tuple[Module, list[Any]], scheme: str, floor: float, layer_floor: float
-):
-    module, inputs = llama12
-    rounded = clone_module(module)
-    report = run_pipeline(rounded, [QuantizeWeights(scheme)])
-    assert "85 of 85 weights quantized" in report.passes[0].notes[0]
-    wanted, found = Executor(module), Executor(rounded)
-    assert sqnr(found.run(inputs)[0], wanted.run(inputs)[0]) > floor
-    for name, weight in rounded.weights.items():  # each layer's own rounding
-        source = module.weights[name].data
-        if "channel" in str(weight.type) and weight.data is not None and source is not None:
-            assert sqnr(weight.data.load().dequantize(torch.float32), source.load()) > layer_floor, name
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "weights"), [("llama", 85), ("gpt2", 19), ("bert", 18)])
+def test_files_of_onnx_are_quantized_and_split_alike(name: str, weights: int, tmp_path: Path):
+    case, path = BUILDERS[name](), tmp_path / "model.onnx"
+    export(case, path, dynamic=False)
+    module = maiac.capture(str(path))
+    run_pipeline(module, default_pipeline()[:-1])
+    inputs = [v for v in case.kwargs.values() if isinstance(v, torch.Tensor)]
+    run_pipeline(module, [QuantizeWeights("int8")])
+    report = run_pipeline(module, [Partition(tp=2, pp=2)])
+    assert f"tp = 2: {weights} weights split, 0 whole" in report.passes[0].notes[0]
+    check_ranks(module, inputs, MESHES)
 
 
 @pytest.fixture(scope="module")
-def llama12() -> tuple[Module, list[Any]]:
-    return captured(wide_llama())
+def llama12() -> tuple[Case, Module, list[Any]]:
+    """The 12-layer Llama, its module over the very same weights, and inputs."""
+    case = BUILDERS["llama"]()
+    return case, *captured(case)
+
+
+def redraw(model: torch.nn.Module, seed: int) -> None:
+    """Other random weights, in place."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.02, generator=generator)
+
+
+@pytest.mark.parametrize("scheme", ["fp8", "int8"])
+def test_a_quantized_llama_keeps_its_logits(llama12: tuple[Case, Module, list[Any]], scheme: str):
+    # Error grows with depth, by how much is the luck of the weights: 20 to 26 dB for fp8, 30 to 36 dB for int8.
+    case, module, inputs = llama12
+    logits, layer = {"fp8": (22.0, 30.5), "int8": (32.0, 41.0)}[scheme]
+    rounded = clone_module(module)
+    report = run_pipeline(rounded, [QuantizeWeights(scheme)])
+    assert "85 of 85 weights quantized" in report.passes[0].notes[0]
+    reached: list[float] = []
+    for seed in range(3):
+        redraw(case.model, seed)
+        reached.append(sqnr(Executor(rounded).run(inputs)[0], Executor(module).run(inputs)[0]))
+    assert sum(reached) / len(reached) > logits, reached
+    for name, weight in rounded.weights.items():  # each layer's own rounding
+        source = module.weights[name].data
+        if "channel" in str(weight.type) and weight.data is not None and source is not None:
+            assert sqnr(weight.data.load().dequantize(torch.float32), source.load()) > layer, name
 
 
 def one_rank(

@@ -165,7 +165,7 @@ def fails(how: str) -> int:
 )
 def test_a_failing_rank_stops_the_others_and_is_named(how: str, code: str, said: str):
     with pytest.raises(MaiaError) as error:
-        launch(2, fails, (how,), timeout=12 if how == "asleep" else 100)
+        launch(2, fails, (how,), timeout=8 if how == "asleep" else 100)
     assert error.value.code == code and said in str(error.value)
     assert not [line for line in children() if "spawn_main" in line]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +34,7 @@ def test_no_other_cut_is_better(costs: list[float], stages: int, data: st.DataOb
 
 def run_costs(costs: list[float], starts: tuple[int, ...]) -> list[float]:
     bounds = [*starts, len(costs)]
-    return [sum(costs[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [sum(costs[a:b]) for a, b in pairwise(bounds)]
 
 
 def test_balance_is_the_mean_over_the_greatest():
