@@ -1,6 +1,7 @@
 """Set the process up before any test module imports torch or a model library."""
 
 import os
+import signal
 import tempfile
 
 # Model definitions come from installed packages and weights are random: a test that reaches for the network is wrong.
@@ -15,6 +16,10 @@ os.environ["YOLO_VERBOSE"] = "0"
 _scratch = tempfile.TemporaryDirectory(prefix="maiac-tests-")
 os.environ["YOLO_CONFIG_DIR"] = _scratch.name
 os.environ["MPLCONFIGDIR"] = _scratch.name
+
+# A run in the background ignores Ctrl-C, and so would the processes that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Workers share the cores: torch would start a thread for every core in each of them.
 _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
