@@ -12,6 +12,9 @@ from .dims import Dim
 # A string that names an axis of the module's mesh; the verifier checks that it is declared.
 MeshAxis = NewType("MeshAxis", str)
 
+# Keyword parameters of a reference that the executor fills, and no attribute: see ops/control.py.
+GIVEN = frozenset({"regions", "empty"})
+
 Attributes = dict[str, tuple[Any, Any]]
 
 
@@ -20,7 +23,7 @@ def attributes_of(reference: Callable[..., Any]) -> Attributes:
     hints = get_type_hints(reference)
     found: Attributes = {}
     for parameter in inspect.signature(reference).parameters.values():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name != "regions":
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name not in GIVEN:
             found[parameter.name] = (hints.get(parameter.name, Any), parameter.default)
     return found
 

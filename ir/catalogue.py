@@ -89,11 +89,6 @@ CATALOGUE: dict[str, Entry] = {
         "Programs take and give tensors, integers and constants; the model passes something else, such as a script object.",
         "Pass the tensors inside it one by one, or wrap the model in a module that does.",
     ),
-    "MAIA0207": Entry(
-        "the model changes its inputs in place",
-        "An in-place operation writes to a tensor that the caller passes.",
-        "Clone the tensor first, or keep it in a buffer: changed buffers become states.",
-    ),
     "MAIA0208": Entry(
         "not a model folder",
         "A Hugging Face folder holds config.json and the weights as *.safetensors; something of that is missing or damaged.",
@@ -164,6 +159,11 @@ CATALOGUE: dict[str, Entry] = {
         "pattern of layers to skip matches nothing",
         "A pattern given to the quantize pass matches no weight's name and no layer's name.",
         "Patterns are shell patterns such as `*lm_head*`; `maiac inspect` lists the weights.",
+    ),
+    "MAIA0322": Entry(
+        "no KV cache of the wanted dtype",
+        "--kv-dtype asks for KV caches of a dtype. A KV cache is a state with a layout; the program has none, or one of another dtype, and no pass converts caches yet.",
+        "Leave --kv-dtype out, or let the model itself keep a cache of that dtype.",
     ),
     "MAIA0340": Entry(
         "model cannot be partitioned this way",
@@ -324,7 +324,7 @@ CATALOGUE: dict[str, Entry] = {
     "MAIA0506": Entry(
         "mesh does not fit the program",
         "An axis is unknown or too large, the rank is outside the mesh, a split dim does not divide, or a stage has no owner.",
-        "`maiac inspect` shows the mesh axes that the program was cut for and their greatest sizes.",
+        "`maiac inspect` shows the mesh axes that the program was cut for and the numbers of ranks that fit.",
     ),
     "MAIA0507": Entry(
         "no communicator",
@@ -340,6 +340,16 @@ CATALOGUE: dict[str, Entry] = {
         "internal error: the memory plan is not valid",
         "The independent check found two live values in the same memory. This is a fault of maiac.",
         "Please report it with the `program.maia` that the artifact holds; MAIAC_NO_ARENA=1 runs without the plan.",
+    ),
+    "MAIA0510": Entry(
+        "an input that is changed in place cannot be written",
+        "The model writes to this input. What was passed has no memory to write to (a number, a read-only array), or shares it with another input.",
+        "Pass a tensor or a writable array of its own; `mutates` in the program's text lists such inputs.",
+    ),
+    "MAIA0511": Entry(
+        "a check of the model does not hold",
+        "The model asserts something about its inputs (torch._check, an assertion), or a size that only the run tells is outside its declared range.",
+        "Look at the source line: it says what the model expects of the data.",
     ),
     "MAIA0601": Entry(
         "mesh is not usable",
@@ -435,5 +445,10 @@ CATALOGUE: dict[str, Entry] = {
         "example inputs are missing",
         "A PyTorch model is captured by running it once on example inputs, and none were given.",
         "Pass them: maiac.compile(model, (x,)); a factory gives them as (model, args).",
+    ),
+    "MAIA0714": Entry(
+        "not enough memory",
+        "The inputs, a constant of the model or a value inside need more memory than this machine gives.",
+        "Choose smaller sizes (--dim NAME=SIZE); `maiac inspect` shows inputs, weights and compute without running.",
     ),
 }

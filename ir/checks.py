@@ -78,9 +78,41 @@ def global_faults(module: Module) -> Iterator[str]:
             yield f"the module lists the function {function.name!r} as {name!r}"
     for name in sorted(module.weights.keys() & module.states.keys()):
         yield f"@{name} is both a weight and a state"
+    yield from _mutation_faults(module)
     for table in (module.weights, module.states):
         for name, item in table.items():
             yield from (f"@{name}: {fault}" for fault in _weight_faults(name, item, module))
+
+
+def _mutation_faults(module: Module) -> Iterator[str]:
+    """``mutates``: pairs of a parameter of main and one of the last results, of one type."""
+    given, main = module.attrs.get("mutates", ()), module.functions.get("main")
+    if main is None or given == ():
+        return
+    pairs = _pairs(given)
+    if pairs is None:
+        yield f"mutates = {given!r} is not a list of pairs of numbers"
+        return
+    last = range(len(main.result_types) - len(pairs), len(main.result_types))
+    if len({at for at, _ in pairs}) < len(pairs) or [result for _, result in pairs] != [*last]:
+        yield f"mutates = {given!r} does not pair different parameters with the last results, in order"
+        return
+    for at, result in pairs:
+        taken = main.args[at].type if 0 <= at < len(main.args) else "missing"
+        if taken != main.result_types[result]:
+            yield f"parameter {at} is {taken}, but mutates puts {main.result_types[result]} into it"
+
+
+def _pairs(value: Attr) -> list[tuple[int, int]] | None:
+    """An attribute as pairs of numbers; None where it is something else."""
+    found: list[tuple[int, int]] = []
+    for pair in value if isinstance(value, tuple) else (None,):
+        match pair:
+            case (int(a), int(b)):
+                found.append((a, b))
+            case _:
+                return None
+    return found
 
 
 def _symbol_faults(name: str, symbol: Symbol) -> Iterator[str]:

@@ -16,7 +16,9 @@ from . import __version__, golden
 from .difference import Difference
 from .ir import Module
 from .ir.errors import MaiaError, raise_all
+from .ir.opdef import bytes_of
 from .ir.types import TensorType, Type
+from .mutation import check_writable, mutated, write_back
 from .report import cost_of, output_ports, weight_table
 from .runtime.loading import GOLDEN, REPORT, Loaded, check_sums, load_artifact
 from .runtime.manifest import Manifest, Port
@@ -93,7 +95,9 @@ class Artifact:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program under the source's calling convention. MAIA0416 or MAIA05xx where inputs do not fit."""
-        outputs = self.run(bind_inputs(self.module, self.manifest, args, kwargs))
+        inputs = bind_inputs(self.module, self.manifest, args, kwargs)
+        check_writable(self.module, inputs)
+        outputs = write_back(self.module, inputs, self.run(inputs))
         if self.manifest.convention != "torch":
             if any(isinstance(v, torch.Tensor) for v in (*args, *kwargs.values())):
                 return outputs
@@ -103,7 +107,10 @@ class Artifact:
         return tree.unflatten(self.manifest.out_tree, outputs)
 
     def run(self, inputs: Sequence[Any]) -> list[Any]:
-        """Run the program on flat inputs, one for each of ``inputs``; gives one value for each of ``outputs``."""
+        """Run the program on flat inputs, one for each of ``inputs``; gives one value for each of ``outputs``.
+
+        What the program would write into its inputs stands among the outputs; only a call writes it.
+        """
         return self.executor.run(inputs)
 
     def reset(self) -> None:
@@ -171,10 +178,15 @@ class Artifact:
         if any(w.data is None or isinstance(w.data, MetaTensor) for w in self.module.weights.values()):
             return "the weights have no contents"
         size = sum(row["bytes"] for row in weight_table(self.module.weights).values())
-        flops = evaluate(cost_of(self.module).flops, sizes_of_symbols(self.module))
+        sizes = sizes_of_symbols(self.module)
+        flops = evaluate(cost_of(self.module).flops, sizes)
         if size > GOLDEN_WEIGHTS or flops > GOLDEN_FLOPS:
             return f"a run would take {flops:.3g} FLOPs over {size:,} bytes of weights"
-        return ""
+        return golden.too_large(sum(bytes_of(t, sizes) for t in self._port_types()))
+
+    def _port_types(self) -> list[Type]:
+        main = self.module.main
+        return [*(a.type for a in main.args), *main.result_types]
 
     # **** files ****
 
@@ -277,6 +289,7 @@ def _interface_faults(artifact: Artifact) -> list[str]:
     main, manifest = artifact.module.main, artifact.manifest
     taken = [str(a.type) for a in main.args]
     given = [str(t) for t in main.result_types]
+    returned = given[: len(given) - len(mutated(artifact.module))]
     faults: list[str] = []
     if [p.type for p in manifest.inputs] != taken:
         faults.append(f"inputs are {', '.join(taken)}")
@@ -287,7 +300,7 @@ def _interface_faults(artifact: Artifact) -> list[str]:
     if manifest.convention == "torch":
         from .runtime.tree import count_leaves
 
-        for what, tree, ports in (("in", manifest.in_tree, taken), ("out", manifest.out_tree, given)):
+        for what, tree, ports in (("in", manifest.in_tree, taken), ("out", manifest.out_tree, returned)):
             if tree is None or count_leaves(tree) != len(ports):
                 faults.append(f"{what}_tree does not have {len(ports)} leaves")
     elif manifest.convention != "onnx":

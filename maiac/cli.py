@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import signal
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from .ir.errors import MaiaError
 
 MOST_DETAILS = 12  # lines of an error that a terminal shows
+_interruptions: list[float] = []  # when Ctrl-C was pressed
 USER_ERROR, USAGE_ERROR, OUR_FAULT, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 
 app = typer.Typer(
@@ -47,6 +50,7 @@ for group, commands in {
 def main() -> None:
     """The entry point of the ``maiac`` script."""
     signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGINT, _interrupted)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # those of libraries are for whoever calls them; `python -W` brings them back
     raise SystemExit(run_command(sys.argv[1:]))
@@ -66,8 +70,11 @@ def run_command(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as e:
+        if _interruptions:  # a library swallowed Ctrl-C, in the middle of its own import perhaps, and broke for it
+            return INTERRUPTED
         from .ir.errors import MaiaError
 
+        e = _out_of_memory(e) or e
         if not isinstance(e, MaiaError):
             _crash(e, arguments, as_json=as_json)
             return OUR_FAULT
@@ -79,9 +86,27 @@ def _terminated(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(TERMINATED)  # so that half-written files are removed on the way out
 
 
+def _interrupted(_signal: int, _frame: FrameType | None) -> None:
+    _interruptions.append(time.monotonic())
+    raise KeyboardInterrupt
+
+
 def _is_ours(error: MaiaError) -> bool:
     """Whether a pass broke: it comes with a reproducer, not with advice for the user."""
     return any(cls.__name__ == "PassFault" for cls in type(error).__mro__)
+
+
+def _out_of_memory(error: Exception) -> MaiaError | None:
+    """MAIA0714 for what allocators of Python, NumPy and torch raise; None for other exceptions."""
+    from .console import bytes_text
+    from .ir.errors import MaiaError
+
+    if isinstance(error, MemoryError):
+        return MaiaError("MAIA0714", str(error) or "memory is exhausted")
+    if "Storage size calculation overflowed" in str(error):
+        return MaiaError("MAIA0714", "a tensor has more bytes than can be addressed")
+    found = re.search(r"allocate (\d+) bytes", str(error))
+    return MaiaError("MAIA0714", f"a tensor of {bytes_text(int(found[1]))} does not fit into memory") if found else None
 
 
 def _show(error: MaiaError, *, as_json: bool) -> None:

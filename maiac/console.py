@@ -110,11 +110,11 @@ def facts(rows: Sequence[tuple[str, RenderableType]]) -> Table:
 
 def bytes_text(size: float) -> str:
     """``97.5 MiB``"""
-    for unit in ("B", "KiB", "MiB", "GiB"):
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if abs(size) < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
-    return f"{size:.1f} TiB"
+    return f"{size:.1f} EiB"
 
 
 def count_text(count: float) -> str:

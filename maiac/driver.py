@@ -70,13 +70,17 @@ def lower(
 ) -> Artifact:
     """Run the pipeline on a captured model and wrap the result."""
     from .artifact import Artifact, new_manifest
+    from .fit import fit
     from .passes.clone import clone_module
     from .passes.manager import parse_pipeline, pipeline_text, run_pipeline
     from .report import summarize
+    from .targets import get_target
 
     module = clone_module(captured.module) if captured.source.get("kind") == "ir" else captured.module
     pipeline = parse_pipeline(passes) if isinstance(passes, str) else passes
-    if pipeline is None:
+    if pipeline is not None:
+        _refuse_unused(options)
+    else:
         from .passes.pipeline import default_pipeline
 
         pipeline = default_pipeline(
@@ -87,8 +91,17 @@ def lower(
         )
     done = run_pipeline(module, pipeline, dump_dir=dump_ir, progress=progress)
     manifest = new_manifest(module, captured.source, options.describe(), pipeline_text(pipeline))
-    report = {"pipeline": done.to_json(), "summary": summarize(module)}
+    report: dict[str, Any] = {"pipeline": done.to_json(), "summary": summarize(module)}
+    report["target"] = fit(module, get_target(options.target), options.mesh)
     return Artifact(module, manifest, report=report, examples=example_leaves(module, captured))
+
+
+def _refuse_unused(options: CompileOptions) -> None:
+    """MAIA0706 for options that only the default pipeline reads, beside a pipeline of the user's own."""
+    unused = [n for n in ("quantize", "kv_dtype", "mesh") if getattr(options, n)]
+    if unused:
+        hint = "write them as passes: quantize{scheme=fp8}, kv_cache{dtype=f8e4m3fn}, partition{tp=2,pp=2}"
+        raise MaiaError("MAIA0706", f"passes takes the place of {', '.join(unused)}", hint=hint)
 
 
 def example_leaves(module: Module, captured: Captured) -> list[Any] | None:

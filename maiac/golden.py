@@ -24,10 +24,13 @@ def pack(inputs: Sequence[Any], outputs: Sequence[Any], origin: str) -> tuple[di
         }
     except _Unstorable as e:
         return skipped(str(e)), {}
-    size = sum(t.numel() * t.dtype.itemsize for t in tensors.values())
-    if size > LIMIT:
-        return skipped(f"golden tensors would take {size:,} bytes; at most {LIMIT:,} are stored"), {}
-    return table, tensors
+    reason = too_large(sum(t.numel() * t.dtype.itemsize for t in tensors.values()))
+    return (skipped(reason), {}) if reason else (table, tensors)
+
+
+def too_large(size: int) -> str:
+    """Why golden tensors of so many bytes are not stored; empty where they are."""
+    return f"golden tensors would take {size:,} bytes; at most {LIMIT:,} are stored" if size > LIMIT else ""
 
 
 def skipped(reason: str) -> dict[str, Any]:

@@ -191,7 +191,11 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             case suffix:
                 raise MaiaError("MAIA0705", f"{path}: {suffix or 'no suffix'} is not one of .npy, .npz, .safetensors")
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError, TypeError) as e:
-        raise MaiaError("MAIA0705", f"{path}: {e}") from None
+        # What NumPy does not recognise it takes for a pickle, and advises to load that unsafely.
+        what = f"it is not a {path.suffix} file" if "allow_pickle=" in str(e) and "Object arrays" not in str(e) else e
+        raise MaiaError("MAIA0705", f"{path}: {what}") from None
+    except MaiaError as e:
+        raise e if e.code == "MAIA0705" else MaiaError("MAIA0705", e.message) from None
     except OSError as e:
         raise MaiaError("MAIA0701", f"cannot read {path}: {e.strerror or e}") from None
 

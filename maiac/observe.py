@@ -12,6 +12,7 @@ import torch
 import torch.utils._pytree as pytree
 
 from .ir.errors import MaiaError
+from .mutation import mutated
 from .sources import Captured, open_source
 from .tensors import from_numpy, to_numpy
 
@@ -58,6 +59,7 @@ class TorchSource:
         if program.graph_signature.buffers_to_mutate:
             self.module = copy.deepcopy(self.module)  # its buffers change while it runs
         self.manifest = artifact.manifest
+        self.mutates = mutated(artifact.module)
         self.seen: dict[str, torch.Tensor] = {}
 
     def run(self, inputs: Sequence[Any], *, observe: bool) -> list[Any]:
@@ -66,7 +68,8 @@ class TorchSource:
 
         if self.manifest.convention != "torch":
             raise MaiaError("MAIA0712", "the artifact was not compiled from a PyTorch model")
-        args, kwargs = tree.unflatten(self.manifest.in_tree, [_cloned(v) for v in inputs])
+        given = [_cloned(v) for v in inputs]
+        args, kwargs = tree.unflatten(self.manifest.in_tree, given)
         with torch.no_grad():
             if not observe:
                 made = self.module(*args, **kwargs)
@@ -75,7 +78,7 @@ class TorchSource:
                 runner = _Watcher(self.module, self.seen)
                 leaves = runner.run(*flat, enable_io_processing=False)
                 made = self.module.graph.process_outputs(leaves)
-        return tree.flatten(self.manifest.out_tree, made)
+        return [*tree.flatten(self.manifest.out_tree, made), *(given[at] for at, _ in self.mutates)]
 
 
 class _Watcher(torch.fx.Interpreter):

@@ -14,6 +14,8 @@ from .ir.dims import DimLike, evaluate, product, symbols_of
 from .ir.graph import Ref, Weight
 from .ir.opdef import bytes_of
 from .ir.types import TensorType
+from .mutation import mutated
+from .runtime.placement import fitting_sizes
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def summarize(module: Module, sizes: Mapping[str, int] | None = None) -> dict[st
             n: str(s).removeprefix(f"sym {n} in ") for n, s in module.symbols.items() if n in choose_sizes(module)
         },
         "mesh": dict(module.mesh),
+        "mesh_sizes": fitting_sizes(module),
         "functions": len(module.functions),
         "ops": dict(cost.ops.most_common()),
         "ops_in_program": sum(1 for _ in module.walk()),
@@ -132,7 +135,8 @@ def _output_names(module: Module, count: int) -> list[str]:
     if isinstance(given, tuple):
         names = [str(n) for n in given]
     elif isinstance(tree, str) and module.attrs.get("convention") == "torch":
-        names = list(leaf_paths(json.loads(tree)))
+        changed = [f"{module.main.args[at].name}.after" for at, _ in mutated(module)]
+        names = [*leaf_paths(json.loads(tree)), *changed]
     return names if len(names) == count else []
 
 

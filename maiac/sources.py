@@ -50,12 +50,14 @@ def kind_of(model: Any) -> str:
             return "exported"
         if isinstance(model, torch.nn.Module) or callable(model):
             return "module"
-    raise MaiaError("MAIA0702", f"a {type(model).__name__} is not a model")
+    raise MaiaError("MAIA0702", f"an object of type {type(model).__name__} is not a model")
 
 
 def _kind_of_path(text: str) -> str:
     path = Path(text)
     if not path.exists():
+        if path.is_symlink():
+            raise MaiaError("MAIA0701", f"{text} is a link to {path.readlink()}, which does not exist")
         if FACTORY.fullmatch(text):
             return "factory"
         raise MaiaError("MAIA0701", f"there is no file or folder {text}", hint=_near(path))
@@ -64,20 +66,24 @@ def _kind_of_path(text: str) -> str:
             return "artifact"
         if (path / "config.json").is_file():
             return "huggingface"
+        if not text:
+            raise MaiaError("MAIA0701", "the name of the model is empty")
         raise MaiaError(
             "MAIA0702", f"the folder {text} holds no config.json (Hugging Face) and no manifest.json (maiac)"
         )
+    if not _head(path):
+        raise MaiaError("MAIA0702", f"{text} is empty", hint="copy it again, or make it again")
     kinds = {".onnx": "onnx", ".onnxtxt": "onnx", ".pt2": "pt2"}
     if path.suffix in kinds:
         return kinds[path.suffix]
     if path.suffix == ".maia":
         return "artifact" if _starts_as_zip(path) else "text"
-    hint = ""
+    hint, what = "", path.suffix or "a file without a suffix"
     if path.suffix in _TORCH_FILES:
         hint = (
             f"{path.suffix} files hold weights without the model's code: name a factory that builds it and loads them"
         )
-    raise MaiaError("MAIA0702", f"{text}: {path.suffix or 'no suffix'} is no kind of model file", hint=hint)
+    raise MaiaError("MAIA0702", f"{text}: {what} is no kind of model file", hint=hint)
 
 
 def _near(path: Path) -> str:
@@ -89,12 +95,16 @@ def _near(path: Path) -> str:
     return f"did you mean {', '.join(near)}?" if near else ""
 
 
-def _starts_as_zip(path: Path) -> bool:
+def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            return file.read(4)
     except OSError as e:
         raise MaiaError("MAIA0701", f"cannot read {path}: {e.strerror or e}") from None
+
+
+def _starts_as_zip(path: Path) -> bool:
+    head = _head(path)
     return not head.lstrip() or head[:2] == b"PK" or any(b >= 0x7F or b == 0 for b in head)
 
 
@@ -108,6 +118,9 @@ def open_source(
 ) -> Captured:
     """Capture a model of any kind as IR. random_weights: a Hugging Face folder needs a config only."""
     kind = kind_of(model)
+    if not isinstance(args, (tuple, list)):
+        hint = "put the arguments into a tuple: maiac.compile(model, (x,))"
+        raise MaiaError("MAIA0713", f"args is a {type(args).__name__}; expected a tuple", hint=hint)
     if random_weights:
         if kind != "huggingface":
             raise MaiaError("MAIA0706", f"random weights are for Hugging Face folders, not for {model} ({kind})")

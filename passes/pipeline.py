@@ -22,12 +22,15 @@ def default_pipeline(
     """What ``maiac compile`` runs.
 
     quantize: a scheme of the quantize pass. kv_dtype: the dtype of the KV cache. mesh: axis sizes to partition for
-    (``tp``, ``pp``). target: the name of a target; all share this list.
+    (``tp``, ``pp``). target: the name of a target; all share this list, and the report says how the program fits it.
     """
-    passes: list[Pass] = [Canonicalize(), Fold(), Canonicalize(), Cse(), Dce()]  # clean up what frontends write
+    # Clean up what frontends write; weights that the source quantized keep their codes, which Fold would make real.
+    passes: list[Pass] = [Canonicalize(), get_pass("qdq")(), Fold(), Canonicalize(), Cse(), Dce()]
     captured = len(passes)
     if quantize is not None:
         passes.append(get_pass("quantize")(scheme=quantize))  # pyright: ignore[reportCallIssue]
+    if kv_dtype is not None:
+        passes.append(get_pass("kv_cache")(dtype=kv_dtype))  # pyright: ignore[reportCallIssue]
     if mesh and any(size > 1 for size in mesh.values()):
         passes.append(get_pass("partition")(**mesh))  # pyright: ignore[reportCallIssue]
     if len(passes) > captured:

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from maiac.ir import Block, Dim, DimLike, MaiaError, Module, Op, OptionalType, SequenceType, TensorType, Type, Value, get_op
+from maiac.ir import (
+    Block,
+    Dim,
+    DimLike,
+    MaiaError,
+    Module,
+    Op,
+    OptionalType,
+    SequenceType,
+    TensorType,
+    Type,
+    Value,
+    get_op,
+)
 from maiac.ir.dims import simplify, substitute, symbols_of
 from maiac.ir.errors import TypeFault
 from maiac.ir.types import DimType, map_dims

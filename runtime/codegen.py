@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from maiac.ir.dims import Dim, DimLike, symbols_of
-from maiac.ir.errors import raise_all
+import torch
+
+from maiac.ir.dims import Dim, DimLike, Symbol, symbols_of
+from maiac.ir.errors import MaiaError, raise_all
 from maiac.ir.graph import Weight
 from maiac.ir.opdef import get_op
 from maiac.ir.ops.values import TORCH
@@ -18,7 +20,9 @@ from .comm import AXIS_ATTR, Communicator, part_of
 from .kernels import Kernel, Provider, find_kernel
 from .placement import no_communicator
 from .plan import Program, Region, Slot, Source, Step, SymbolBinding, escaping
-from .signature import SymbolNames, inverse
+from .signature import SymbolNames, inverse, range_test
+
+LEAST = -(2**63)  # of an element of an integer tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +239,7 @@ class Emitter:
         if step.op.name == "bind":
             self.bind(step, depth)
             return
-        regions = [self.region(r, depth) for r in step.regions]
+        regions = [self.region(step, r, depth) for r in step.regions]
         operands = tuple(None if v is None else self.read(v) for v in step.operands)
         call = self.call(step, regions)
         for result in step.results:
@@ -245,7 +249,7 @@ class Emitter:
         left = "".join(f"{t}, " for t in targets) + "= " if many and targets else f"{targets[0]} = " if targets else ""
         self.emit(left + call, depth)
         self.lines[len(self.text)] = Line(step, operands)
-        self.bind_symbols(step.binds, targets, depth)
+        self.bind_symbols(step, step.binds, targets, depth)
 
     def bind(self, step: Step, depth: int) -> None:
         """``bind``: the elements of a tensor become sizes."""
@@ -253,23 +257,35 @@ class Emitter:
         source = self.read(step.operands[0])
         self.emit(f"{''.join(f'{n}, ' for n in names)}= {source}.reshape(-1).tolist()", depth)
         self.lines[len(self.text)] = Line(step, (source,))
+        for dim in step.attrs["to"]:
+            self.check_range(str(dim), depth, step, LEAST)
 
-    def bind_symbols(self, binds: Iterable[SymbolBinding], targets: Sequence[str], depth: int) -> None:
-        """Symbols that only the run tells, from the shapes of results."""
+    def bind_symbols(self, step: Step, binds: Iterable[SymbolBinding], targets: Sequence[str], depth: int) -> None:
+        """Symbols that only the run tells, from the shapes of results or of a region's parameters."""
         for b in binds:
             actual = targets[b.result] + (f".shape[{b.dim}]" if b.dim >= 0 else "")
             expression = inverse(b.expression, b.symbol, actual, self.space.symbols)
             if expression is not None:
                 self.emit(f"{self.space.symbols[b.symbol]} = {expression}", depth)
+                self.check_range(b.symbol, depth, step, 0 if str(b.expression) == b.symbol else LEAST)
 
-    def region(self, region: Region, depth: int) -> str:
+    def check_range(self, symbol: str, depth: int, step: Step, least: int) -> None:
+        """Types rely on ranges, so a symbol that the run tells must lie in its own; it is never below ``least``."""
+        declared, name = self.program.module.symbols[symbol], self.space.symbols[symbol]
+        outside = range_test(declared, name, least)
+        if outside:
+            refuse = self.space.intern(refuse_size, "_f")
+            self.emit(f"if {outside}: {refuse}({self.space.intern(declared)}, {name})", depth)
+            self.lines[len(self.text)] = Line(step, ())
+
+    def region(self, step: Step, region: Region, depth: int) -> str:
         """A nested function for a region; its variables are its own, captured ones are the outer function's."""
         for arg in region.args:
             self.names[arg] = self.fresh_nested()
         name = self.fresh_nested("_g")
         self.emit(f"def {name}({', '.join(self.names[a] for a in region.args)}):", depth)
         outer, self.free = self.free, []
-        self.bind_symbols(region.binds, [self.names[a] for a in region.args], depth + 1)
+        self.bind_symbols(step, region.binds, [self.names[a] for a in region.args], depth + 1)
         self.block(region.steps, region.results, (), depth + 1)
         self.emit(f"return ({''.join(self.read(v) + ', ' for v in region.results)})", depth + 1)
         self.free = outer
@@ -294,9 +310,23 @@ class Emitter:
         arguments += [f"{k}={v}" for k, v in self.attributes(step, kernel).items()]
         if regions:
             arguments.append(f"regions=({''.join(r + ', ' for r in regions)})")
+        if step.op.name == "loop" and step.attrs.get("scans"):
+            arguments.append(f"empty=lambda: {self.empty_rows(step)}")
         if step in self.planned:
             arguments.append(f"out=_o{self.planned[step]}")
         return f"{self.space.intern(kernel.fn, '_f')}({', '.join(arguments)})"
+
+    def empty_rows(self, step: Step) -> str:
+        """What a loop of no trips has scanned: nothing, of the declared types. Dims that only rows would tell are 0."""
+        untold = {b.symbol for b in step.binds}
+        make = self.space.intern(torch.empty, "_f")
+        rows: list[str] = []
+        for slot in step.results[-int(step.attrs["scans"]) :]:
+            assert isinstance(slot.type, TensorType)
+            dims = [0, *(0 if symbols_of(d) & untold else d for d in self.program.placement.local(slot.type)[1:])]
+            shape = "".join(self.space.symbols.expression(d) + ", " for d in dims)
+            rows.append(f"{make}(({shape}), dtype={self.space.intern(TORCH[slot.type.element])}), ")
+        return f"({''.join(rows)})"
 
     def attributes(self, step: Step, kernel: Kernel) -> dict[str, str]:
         """Attributes as expressions; those that hold a split result's dims as this rank's part."""
@@ -326,6 +356,11 @@ class Emitter:
         axis, dim = str(step.attrs["over"]), int(step.attrs["dim"])
         size, at = self.program.placement.size(axis), self.program.placement.at[axis]
         return f"{self.space.intern(part_of, '_f')}({x}, {dim}, {size}, {at})"
+
+
+def refuse_size(symbol: Symbol, value: int) -> None:
+    """MAIA0511: the run makes a symbol what it was not declared to be."""
+    raise MaiaError("MAIA0511", f"{symbol.name} is {value}; expected {str(symbol).removeprefix('sym ')}")
 
 
 def step_kernels(space: Space) -> dict[Step, Kernel]:

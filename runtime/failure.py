@@ -13,13 +13,14 @@ from .signature import describe
 
 
 def explain(error: Exception, compiled: Compiled) -> Exception:
-    """MAIA0503 for an exception that a generated line raised; other errors as they are."""
-    if isinstance(error, MaiaError):
-        return error
+    """MAIA0503 for an exception that a generated line raised; a numbered error gets the place where it arose."""
     found = _innermost(error.__traceback__, compiled)
     if found is None:
         return error
     line, scope = found
+    if isinstance(error, MaiaError):
+        error.loc = error.loc or line.step.loc
+        return error
     op = line.step.op
     details = [
         f"operand {i}: {_declared(value)}, which is {_actual(text, scope)}"

@@ -79,11 +79,65 @@ def place(module: Module, mesh: Mapping[str, int] | None, rank: int) -> Placemen
             faults.append(f"axis {axis} has {given[axis]} ranks, but the program was cut for at most {most}")
     if not 0 <= rank < max(count, 1):
         faults.append(f"rank {rank} lies outside a mesh of {count}")
-    raise_all("MAIA0506", f"the mesh {given} does not fit module @{module.name}", faults)
+    shown = ", ".join(f"{a} = {n}" for a, n in given.items()) or "of one rank"
+    what = f"the mesh {shown} does not fit module @{module.name}"
+    raise_all("MAIA0506", what, faults)
     sizes = {axis: given.get(axis, 1) for axis in (*given, *(a for a in module.mesh if a not in given))}
     placement = Placement(sizes, coordinates(sizes, rank), _stages(module))
-    raise_all("MAIA0506", f"the mesh {given} does not fit module @{module.name}", _uneven(module, placement))
+    uneven = _uneven(module, placement)
+    if uneven:
+        raise MaiaError("MAIA0506", f"{what}: {_that_fit(module)}", details=_by_reason(uneven))
     return placement
+
+
+def fitting_sizes(module: Module) -> dict[str, list[int] | None]:
+    """For each mesh axis the numbers of ranks that divide all that it splits; None where any number does."""
+    types = _splits(module)
+    found: dict[str, list[int] | None] = {}
+    for axis, most in module.mesh.items():
+        split = {t for t in types if any(axis in axes for axes in t.split)}
+        whole = math.gcd(*(size for t in split for size in _cut_sizes(t, axis)))
+        limit = most or whole
+        each = [n for n in range(1, limit + 1) if not whole % n and _divides(split, {axis: n})]
+        found[axis] = each if limit else None
+    return found
+
+
+def sizes_text(sizes: list[int] | None) -> str:
+    """``1, 2 or 4``"""
+    if sizes is None:
+        return "any number"
+    *first, last = sizes
+    return f"{', '.join(map(str, first))} or {last}" if first else str(last)
+
+
+def _that_fit(module: Module) -> str:
+    return "; ".join(f"{axis} may be {sizes_text(sizes)}" for axis, sizes in fitting_sizes(module).items())
+
+
+def _cut_sizes(type: TensorType, axis: str) -> list[int]:
+    """The static dims that an axis splits."""
+    return [d for d, axes in zip(type.dims, type.split, strict=True) if isinstance(d, int) and axis in axes]
+
+
+def _splits(module: Module) -> set[TensorType]:
+    """Every type of the module that is split."""
+    types: list[Type] = [g.type for g in (*module.weights.values(), *module.states.values(), *module.main.args)]
+    types += [result.type for op in module.walk() for result in op.results]
+    return {t for t in types if isinstance(t, TensorType) and any(t.split)}
+
+
+def _divides(types: set[TensorType], mesh: dict[str, int]) -> bool:
+    placement = Placement(mesh, dict.fromkeys(mesh, 0), {})
+    return not any(fault for t in types for fault in _uneven_dims("", t, placement))
+
+
+def _by_reason(faults: list[tuple[str, str]]) -> list[str]:
+    """One line for each size that does not divide, with the first place where it stands."""
+    grouped: dict[str, list[str]] = {}
+    for reason, place in faults:
+        grouped.setdefault(reason, []).append(place)
+    return [f"{r}: {p[0]}{f' and {len(p) - 1} more' if len(p) > 1 else ''}" for r, p in grouped.items()]
 
 
 def _stages(module: Module) -> dict[str, int]:
@@ -96,8 +150,11 @@ def _stages(module: Module) -> dict[str, int]:
     return found
 
 
-def _uneven(module: Module, placement: Placement) -> list[str]:
-    """Static dims that the mesh does not divide: of weights, states and inputs, and (once each) of values inside."""
+def _uneven(module: Module, placement: Placement) -> list[tuple[str, str]]:
+    """(why, where) of static dims that the mesh does not divide.
+
+    Of weights, states and inputs, and (once each) of values inside.
+    """
     named: list[tuple[str, Type]] = [(f"@{w.name}", w.type) for w in module.weights.values()]
     named += [(f"@{s.name}", s.type) for s in module.states.values()]
     named += [(f"%{a.name}", a.type) for a in module.main.args]
@@ -111,15 +168,15 @@ def _uneven(module: Module, placement: Placement) -> list[str]:
     ]
 
 
-def _uneven_dims(name: str, type: TensorType, placement: Placement) -> Iterator[str]:
+def _uneven_dims(name: str, type: TensorType, placement: Placement) -> Iterator[tuple[str, str]]:
     for i, dim in enumerate(type.dims):
         pieces = placement.pieces(type, i)
         if isinstance(dim, int) and dim % pieces:
-            yield f"dim {i} of {name} = {type} does not divide into {pieces} parts"
+            yield f"{dim} does not divide into {pieces} parts", f"dim {i} of {name} = {type}"
             continue
         block = block_of(type.dtype, i - type.rank) if isinstance(type.dtype, Quantized) else 1
         if pieces > 1 and isinstance(dim, int) and (dim // pieces) % block:
-            yield f"dim {i} of {name} = {type} would be cut inside a block of {block} that shares a scale"
+            yield f"{dim} would be cut inside a block of {block} that shares a scale", f"dim {i} of {name} = {type}"
 
 
 def no_communicator(name: str, axis: str, size: int) -> MaiaError:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from maiac.ir.dims import Dim, DimLike, evaluate, solve, substitute, symbols_of
+from maiac.ir.dims import Dim, DimLike, Symbol, evaluate, solve, substitute, symbols_of
 from maiac.ir.dtypes import DType
 from maiac.ir.errors import MaiaError, raise_all
 from maiac.ir.graph import Module
@@ -159,12 +159,8 @@ class InputSignature:
 
     def _range(self, symbol: str) -> list[str]:
         declared, name = self.module.symbols.get(symbol), self.names[symbol]
-        if declared is None:
-            return []
-        tests = [f"{name} < {declared.low}"] if declared.low > 0 else []
-        tests += [f"{name} > {declared.high}"] if declared.high is not None else []
-        tests += [f"{name} % {declared.step}"] if declared.step != 1 else []
-        return [f"if {' or '.join(tests)}: return None"] if tests else []
+        outside = "" if declared is None else range_test(declared, name)
+        return [f"if {outside}: return None"] if outside else []
 
     # **** the thorough check ****
 
@@ -215,6 +211,14 @@ def _type_fits(value: torch.Tensor | QTensor, type: TensorType) -> bool:
     if isinstance(value, QTensor):
         return value.type == type.dtype
     return not isinstance(type.dtype, Quantized) and value.dtype == TORCH.get(type.dtype)
+
+
+def range_test(symbol: Symbol, name: str, least: int | None = None) -> str:
+    """A Python condition that a number is outside a symbol's range, where it is ``least`` or more; empty if never."""
+    tests = [f"{name} < {symbol.low}"] if least is None or symbol.low > least else []
+    tests += [f"{name} > {symbol.high}"] if symbol.high is not None else []
+    tests += [f"{name} % {symbol.step}"] if symbol.step != 1 else []
+    return " or ".join(tests)
 
 
 def inverse(dim: DimLike, symbol: str, actual: str, names: SymbolNames) -> str | None:

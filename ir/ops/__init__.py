@@ -2,6 +2,7 @@
 
 from . import (
     attention,
+    check,
     collective,
     control,
     conv,
@@ -31,6 +32,7 @@ from . import (
 
 __all__ = [
     "attention",
+    "check",
     "collective",
     "control",
     "conv",

@@ -95,11 +95,18 @@ def _(*init: Type, regions: Sequence[Block]) -> list[Type]:
 
 
 @op("trips:int?, c:bool?, init:value* -> ys*", regions=1)
-def loop(trips: Any, c: Any, *init: Any, regions: Sequence[Run], scans: int = 0) -> Any:
+def loop(
+    trips: Any,
+    c: Any,
+    *init: Any,
+    regions: Sequence[Run],
+    empty: Callable[[], Sequence[Any]] | None = None,
+    scans: int = 0,
+) -> Any:
     """Repeat the region (%i: i64[], %c: bool[], carried...) -> (c, carried..., scanned...) while c.
 
     At most ``trips`` times (ONNX Loop). The results are the last carried values and, for each of the ``scans``
-    scanned ones, all of them stacked.
+    scanned ones, all of them stacked; ``empty`` makes these where there was no trip, of the declared types.
     """
     limit = 2**63 - 1 if trips is None else int(trips)
     go, carried, rows, i = True if c is None else bool(c), init, [[] for _ in range(scans)], 0
@@ -108,7 +115,9 @@ def loop(trips: Any, c: Any, *init: Any, regions: Sequence[Run], scans: int = 0)
         go, carried, i = bool(again), tuple(rest[: len(init)]), i + 1
         for row, value in zip(rows, rest[len(init) :], strict=True):
             row.append(value)
-    return (*carried, *(torch.stack(r) if r else torch.empty(0) for r in rows))
+    if scans and not i:
+        return (*carried, *(empty() if empty is not None else [torch.empty(0)] * scans))
+    return (*carried, *map(torch.stack, rows))
 
 
 @loop.infer

@@ -97,17 +97,31 @@ def _(s: Sampler) -> Iterator[Sample]:
         yield (s.real(*x), s.real(*y)), {}
 
 
-@op("x:float[t k], w:float[e k n], ends:int[e] -> y[t n]", dtype="x", linear="x w", whole="t e")
+@op(
+    "x:float[t k], w:float[e k n], ends:int[e] -> y[t n]",
+    dtype="x",
+    linear="x w",
+    whole="t e",
+    quant=Quant("w", along="k", channel=2),
+)
 def grouped_matmul(x: Any, w: Any, ends: Any) -> Any:
     """Rows of x, sorted by group, each times its group's matrix: group i ends before row ends[i] (experts' products).
 
-    Rows behind the last end are 0.
+    Rows behind the last end are 0. A weight that is quantized per column is scaled after the product.
     """
+    if isinstance(w, QTensor):
+        if w.type.per == "channel" and w.zero_point is None and w.type.at == (2,):
+            return _grouped(x, w.codes, ends) * w.scale.reshape(-1).to(x.dtype)
+        w = real(w, x)
+    return _grouped(x, w, ends)
+
+
+def _grouped(x: Any, w: Any, ends: Any) -> Any:
     y = x.new_zeros(x.shape[0], w.shape[2])
     start = 0
     for i, end in enumerate(ends.tolist()):
         if end > start:
-            torch.mm(x[start:end], w[i], out=y[start:end])
+            torch.mm(x[start:end], w[i].to(x.dtype), out=y[start:end])
         start = end
     return y
 

@@ -43,6 +43,7 @@ def compile(
 
     start = time.perf_counter()
     path = output or default_output(model)
+    require_other_file(model, path)
     with progress() as report:
         artifact = compile_model(
             model,
@@ -74,6 +75,16 @@ def default_output(model: str) -> str:
     return f"{stem.removesuffix('.maia') + '-compiled' if stem.endswith('.maia') else stem}.maia"
 
 
+def require_other_file(model: str, output: str) -> None:
+    """MAIA0411 where the artifact would take the place of its own source."""
+    from ..ir.errors import MaiaError
+
+    source, target = Path(model), Path(output)
+    if source.is_file() and target.is_file() and source.samefile(target):
+        hint = f"write to another file: -o {default_output(model)}"
+        raise MaiaError("MAIA0411", f"{output} is the source itself; it is not overwritten", hint=hint)
+
+
 def file_size(path: Path) -> int:
     """Bytes of a file or of all files under a folder."""
     return path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
@@ -101,7 +112,9 @@ def describe(artifact: Artifact) -> list[tuple[str, Any]]:
         shape += f", in {summary['functions']} functions"
     rows.append(("program", shape))
     if artifact.manifest.mesh:
-        rows.append(("mesh", ", ".join(f"{a} up to {n}" if n else a for a, n in artifact.manifest.mesh.items())))
+        rows.append(("mesh", mesh_text(summary)))
+    target = artifact.report["target"]
+    rows += [("target", Text(f"{target['name']}: {warning}")) for warning in target["warnings"]]
     table = artifact.manifest.golden
     origin = {"example": "the example inputs", "random": "random inputs"}.get(table.get("origin", ""))
     rows.append(("self-test", f"results for {origin} are stored" if origin else f"none: {table.get('skipped')}"))
@@ -131,8 +144,17 @@ def weights_text(summary: dict[str, Any]) -> str:
     )
 
 
+def mesh_text(summary: dict[str, Any]) -> str:
+    """``pp 1 or 2, tp 1, 2 or 4 ranks``"""
+    from ..runtime.placement import sizes_text
+
+    return "; ".join(f"{axis} = {sizes_text(sizes)}" for axis, sizes in summary["mesh_sizes"].items())
+
+
 def flops_text(summary: dict[str, Any]) -> str:
     """``8.2 GFLOP at N = 1``"""
     at = ", ".join(f"{n} = {s}" for n, s in summary["flops_at"].items())
     more = "; parts whose size only a run tells count once" if summary["data_dependent"] else ""
-    return f"{count_text(summary['flops'])}FLOP{' at ' + at if at else ''}{more}"
+    count = count_text(summary["flops"])
+    unit = "FLOP" if count[-1].isalpha() else " FLOP"
+    return f"{count}{unit}{' at ' + at if at else ''}{more}"

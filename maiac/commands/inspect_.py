@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..console import JsonFlag, bytes_text, count_text, emit, facts, out, plural, progress, table
-from .compile_ import file_size, flops_text, ports_text, weights_text
+from .compile_ import file_size, flops_text, mesh_text, ports_text, weights_text
 from .options import DimOption, read_dims
 
 
@@ -43,6 +43,8 @@ def _show(found: dict[str, Any], model: str, *, weights: bool) -> None:
     rows: list[tuple[str, Any]] = []
     if found["artifact"]:
         rows += _artifact_rows(found["artifact"])
+    if summary["mesh"]:
+        rows.append(("mesh", mesh_text(summary)))
     rows += [("inputs", ports_text(summary["inputs"])), ("outputs", ports_text(summary["outputs"]))]
     if summary["symbols"]:
         rows.append(("dims", ", ".join(f"{n} in {r}" for n, r in summary["symbols"].items())))
@@ -76,8 +78,6 @@ def _artifact_rows(artifact: dict[str, Any]) -> list[tuple[str, Any]]:
         ),
         ("self-test", "stored" if "inputs" in artifact["golden"] else f"none: {artifact['golden'].get('skipped')}"),
     ]
-    if artifact["mesh"]:
-        rows.append(("mesh", ", ".join(f"{a} up to {n}" if n else a for a, n in artifact["mesh"].items())))
     if artifact["links"]:
         rows.append(("linked", "\n".join(f"{k['path']} ({bytes_text(k['size'])})" for k in artifact["links"])))
     return rows

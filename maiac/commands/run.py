@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..console import JsonFlag, bytes_text, decibels, emit, err, out, progress, seconds_text, table
+from ..console import JsonFlag, bytes_text, decibels, emit, err, out, plural, progress, seconds_text, table
 from .options import (
     ArtifactArgument,
     DimOption,
@@ -199,6 +199,8 @@ def _self_test(path: str, *, as_json: bool) -> None:
     for d in differences:
         listed.add_row(d.name, f"{d.elements:,}", f"{d.max_abs:.3g}", decibels(d.sqnr))
     out().print(listed)
-    out().print(f"[green]passed[/green]: every checksum and {len(differences)} outputs, in {seconds_text(seconds)}")
+    out().print(
+        f"[green]passed[/green]: every checksum and {plural(len(differences), 'output')}, in {seconds_text(seconds)}"
+    )
     if not differences:
         err().print("the model has no outputs to compare")

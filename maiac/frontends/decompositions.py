@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Eager runs one kernel for each of these, or a later pass or kernel wants to see it in one piece.
 KEEP = (
@@ -122,10 +125,44 @@ def compile_table() -> dict[Any, Any]:
     table = {**core_aten_decompositions(), **get_decompositions(packets)}
     for overload in kept():
         table.pop(overload, None)
-    return table
+    return {**table, torch.ops.aten._transformer_encoder_layer_fwd.default: encoder_layer}
+
+
+def encoder_layer(
+    src: Tensor, width: int, heads: int, qkv: Tensor, qkv_bias: Tensor, proj: Tensor, proj_bias: Tensor,
+    gelu: bool, norm_first: bool, eps: float, norm1: Tensor, norm1_bias: Tensor, norm2: Tensor, norm2_bias: Tensor,
+    up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor,
+    mask: Tensor | None = None, mask_type: int | None = None,
+) -> Tensor:  # fmt: skip
+    """What nn.TransformerEncoderLayer's inference kernel computes, for src [batch, tokens, width].
+
+    ``mask`` is true where a key is left out: [tokens, tokens] (type 0), [batch, tokens] (1), or for each head (2).
+    """
+    from torch.nn import functional as F
+
+    allowed = None if mask is None else ~mask.bool()
+    if allowed is not None and mask_type == 1:
+        allowed = allowed[:, None, None, :]
+
+    def attend(x: Tensor) -> Tensor:
+        batch, tokens, _ = x.shape
+        parts = F.linear(x, qkv, qkv_bias).reshape(batch, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        made = F.scaled_dot_product_attention(parts[0], parts[1], parts[2], attn_mask=allowed)
+        return F.linear(made.transpose(1, 2).reshape(batch, tokens, width), proj, proj_bias)
+
+    def forward(x: Tensor) -> Tensor:
+        hidden = F.linear(x, up, up_bias)
+        return F.linear(F.gelu(hidden) if gelu else F.relu(hidden), down, down_bias)
+
+    if norm_first:
+        src = src + attend(F.layer_norm(src, (width,), norm1, norm1_bias, eps))
+        return src + forward(F.layer_norm(src, (width,), norm2, norm2_bias, eps))
+    src = F.layer_norm(src + attend(src), (width,), norm1, norm1_bias, eps)
+    return F.layer_norm(src + forward(src), (width,), norm2, norm2_bias, eps)
 
 
 # Core ATen overloads that need neither a handler nor a decomposition, each with the reason.
 NEVER_SEEN: dict[str, str] = {
     "aten::atan2.out": "functionalisation turns out= forms into functional ones before a graph is seen",
+    "aten::resize_.default": "functionalisation turns it into as_strided before a graph is seen",
 }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import traceback
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +31,11 @@ from maiac.ir.types import DimType, TensorType
 from maiac.runtime.tree import LEAF, Tree, dumps, from_treespec, graft
 
 from .decompositions import export_table
-from .importer import Importer, from_torch, storage_key, weight_data
+from .importer import Importer, from_torch, key_of, storage_key, weight_data
 from .locations import in_torch, whole_stacks
+from .quiet import quiet_torch
+from .restore import unchanged
+from .small_sizes import export_from_one
 from .symbols import Symbols, named_by_user, symbol_names
 
 if TYPE_CHECKING:
@@ -97,7 +99,8 @@ class _Function(torch.nn.Module):
 
 def _load(path: Path) -> ExportedProgram:
     try:
-        return torch.export.load(path)
+        with quiet_torch():
+            return torch.export.load(path)
     except Exception as cause:
         raise MaiaError("MAIA0205", f"{path} is not an exported program: {_first_line(cause)}") from cause
 
@@ -105,29 +108,19 @@ def _load(path: Path) -> ExportedProgram:
 def _trace(
     model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
 ) -> ExportedProgram:
+    def once() -> ExportedProgram:
+        with unchanged(model), whole_stacks():
+            return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+
+    def names(program: ExportedProgram) -> dict[str, str]:
+        return _user_names(program, model, args, kwargs, dynamic_shapes)
+
     try:
         # Without gradients, blocks of the model under no_grad need no wrapper of their own.
-        with torch.no_grad(), _unchanged(model), whole_stacks():
-            return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+        with torch.no_grad(), unchanged(model), quiet_torch():
+            return export_from_one(once, names, model, args, kwargs, dynamic_shapes)
     except Exception as cause:
         raise _export_error(cause) from cause
-
-
-@contextlib.contextmanager
-def _unchanged(model: torch.nn.Module) -> Generator[None]:
-    """Give the model its attributes back afterwards: what forward caches while it is traced are fake tensors."""
-    before = [(module, dict(module.__dict__)) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, attributes in before:
-            if _differs(module.__dict__, attributes):
-                module.__dict__.clear()
-                module.__dict__.update(attributes)
-
-
-def _differs(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    return now.keys() != before.keys() or any(now[k] is not v for k, v in before.items())
 
 
 _DATA_DEPENDENT = (
@@ -281,20 +274,22 @@ class _ProgramImport:
         states = {s.name: s for s in self.module.states.values()}
         returned: list[Value] = []
         given: list[Any] = []
-        written = [s for s in self.program.graph_signature.output_specs if s.kind is OutputKind.USER_INPUT_MUTATION]
-        if written:
-            listed = [f"it writes to the input {s.target}" for s in written]
-            raise MaiaError("MAIA0207", "the model changes its inputs in place", details=listed)
+        changed: dict[int, Value] = {}  # parameter of main -> what it holds afterwards
+        places = {a.name: i for i, a in enumerate(self.main.args)}
         for spec, value in zip(self.program.graph_signature.output_specs, results, strict=True):
             if spec.kind is OutputKind.BUFFER_MUTATION:
                 self.write(states, spec, value)
+            elif spec.kind is OutputKind.USER_INPUT_MUTATION:
+                changed[places[str(spec.target)]] = self.as_value(value)
             elif spec.kind is OutputKind.USER_OUTPUT:
                 given.append(spec.arg)
                 if not isinstance(spec.arg, ConstantArgument):
                     returned.append(self.as_value(value))
             elif spec.kind is not OutputKind.TOKEN:
                 raise MaiaError("MAIA0206", f"an output of kind {spec.kind.name}")
-        self.builder.ret(returned)
+        if changed:
+            self.module.attrs["mutates"] = tuple((at, len(returned) + i) for i, at in enumerate(changed))
+        self.builder.ret([*returned, *changed.values()])
         self.module.attrs["out_tree"] = _tree(self.program.call_spec.out_spec, given)
 
     def write(self, states: Mapping[str, State], spec: OutputSpec, value: Value) -> None:
@@ -342,6 +337,7 @@ def import_graph_module(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Mo
         inputs[node] = _flat_input(main, symbols, node, val)
     importer = Importer(module, symbols)
     outputs = importer.run(gm.graph, gm, main.body, inputs)
+    _no_lost_outputs(importer, gm.graph, outputs)
     importer.finish()
     outputs = list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
     builder = Builder(module, main.body)
@@ -351,6 +347,17 @@ def import_graph_module(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Mo
     absent: Tree = {"t": "const", "v": None}
     module.attrs["out_tree"] = dumps({"t": "list", "c": [absent if o is None else LEAF for o in outputs]})
     return module
+
+
+def _no_lost_outputs(importer: Importer, graph: fx.Graph, outputs: Any) -> None:
+    """A fault for each tensor that the graph hands out, such as one saved for a gradient, and that no handler makes."""
+    given = graph.output_node().args[0]
+    if not isinstance(given, (tuple, list)):
+        return
+    for node, value in zip(given, outputs, strict=True):
+        if value is None and isinstance(node, fx.Node) and isinstance(node.meta.get("val"), torch.Tensor):
+            source = node.args[0] if isinstance(node.args[0], fx.Node) else node
+            importer.fault(source, key_of(source.target), f"its output {node.name}, which the gradient needs")
 
 
 def _shape_env(vals: Sequence[Any]) -> ShapeEnv | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,22 @@ def _config(path: Path) -> Any:
         raise MaiaError("MAIA0208", f"{path} holds no config.json")
     try:
         return AutoConfig.from_pretrained(path, local_files_only=True)
+    except ImportError as cause:  # a package that transformers imports is broken or missing
+        reason = " ".join(str(_root(cause)).split())
+        raise MaiaError("MAIA0704", f"transformers cannot be used for {path}: {reason}") from cause
     except KeyError as cause:
         raise MaiaError("MAIA0212", f"{path}/config.json: unknown model type {cause}") from cause
     except (ValueError, OSError) as cause:
         text = str(cause).strip().splitlines()[0]
         code = "MAIA0212" if "model type" in str(cause) or "model_type" in str(cause) else "MAIA0208"
         raise MaiaError(code, f"{path}/config.json: {text}") from cause
+
+
+def _root(cause: BaseException) -> BaseException:
+    """Where a chain of exceptions began: transformers' own say little."""
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return cause
 
 
 def _architecture(config: Any) -> Any:
@@ -76,9 +87,10 @@ def _with_weights(cls: Any, config: Any, path: Path) -> torch.nn.Module:
     """The model over the mapped tensors of the folder's files."""
     tensors = {name: mapped.load() for name, mapped in mapped_tensors(path).items()}
     try:
-        model, info = cls.from_pretrained(
-            None, config=config, state_dict=tensors, dtype="auto", output_loading_info=True, local_files_only=True
-        )
+        with _no_bars():
+            model, info = cls.from_pretrained(
+                None, config=config, state_dict=tensors, dtype="auto", output_loading_info=True, local_files_only=True
+            )
     except RuntimeError as cause:  # shapes that differ
         raise MaiaError("MAIA0210", str(cause).strip().splitlines()[0]) from cause
     missing = sorted(info["missing_keys"])
@@ -87,12 +99,30 @@ def _with_weights(cls: Any, config: Any, path: Path) -> torch.nn.Module:
     return model
 
 
+@contextlib.contextmanager
+def _no_bars() -> Generator[None]:
+    """Without transformers' own progress bars, which would stand in logs and between ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def mapped_tensors(path: Path) -> dict[str, MappedTensor]:
     """Every tensor of the folder's safetensors files, left where it lies. MAIA0208 where there is none."""
     files = _weight_files(path)
     found: dict[str, MappedTensor] = {}
     for file in files:
-        for name, slot in read_header(file).items():
+        try:
+            slots = read_header(file)
+        except OSError as cause:
+            raise MaiaError("MAIA0701", f"cannot read {file}: {cause.strerror or cause}") from cause
+        for name, slot in slots.items():
             found[name] = MappedTensor(file, slot.offset, slot.dtype, slot.shape)
     return found
 
@@ -132,13 +162,13 @@ def example_inputs(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _text(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     config = model.config.get_text_config()
-    length = torch.export.Dim("T", min=2, max=_longest(config))
+    length = torch.export.Dim("T", min=1, max=_longest(config))
     ids = torch.arange(EXAMPLE_LENGTH).reshape(1, -1) % config.vocab_size
     kwargs: dict[str, Any] = {"input_ids": ids}
     shapes: dict[str, Any] = {"input_ids": {1: length}}
     if model.config.is_encoder_decoder:
         kwargs["decoder_input_ids"] = ids[:, : EXAMPLE_LENGTH // 2].clone()
-        shapes["decoder_input_ids"] = {1: torch.export.Dim("D", min=2, max=_longest(config))}
+        shapes["decoder_input_ids"] = {1: torch.export.Dim("D", min=1, max=_longest(config))}
     elif not model.can_generate():
         kwargs["attention_mask"] = torch.ones_like(ids)
         shapes["attention_mask"] = {1: length}

@@ -20,7 +20,7 @@ from maiac.runtime.weights import HeldTensor, MetaTensor
 from .aten import handlers
 from .aten.registry import Unsupported
 from .locations import location_of
-from .symbols import NoDim, Symbols
+from .symbols import LEAST, NoDim, Symbols
 
 Number = bool | int | float
 
@@ -116,7 +116,7 @@ class Context:
         """A Python integer, or the element of an integer tensor bound to a fresh symbol."""
         if isinstance(value, (int, Dim)):
             return value
-        symbol = self.importer.module.fresh_symbol()
+        symbol = self.importer.module.fresh_symbol(low=LEAST)
         dim = self.symbols_dim(symbol.name)
         self.builder.emit_op("bind", (value,), {"to": (dim,)})
         return dim
@@ -248,7 +248,7 @@ class Importer:
         assert type.element is from_torch(val.dtype), f"{name}: {type} for {val.dtype}"
         for have, size in zip(type.dims, val.shape, strict=True):
             if isinstance(size, torch.SymInt) and size.node.expr.is_Symbol:
-                self.symbols.adopt(str(size.node.expr), have if isinstance(have, Dim) and self._fresh(have) else 0)
+                self.symbols.adopt(str(size.node.expr), have)
         wanted = tuple(self.symbols.dim(d) for d in val.shape)
         if wanted == type.dims:
             return value
@@ -317,8 +317,8 @@ def _attribute(owner: Any, path: str) -> Any:
 
 
 def _only_asserted(node: fx.Node) -> bool:
-    """Whether a symbolic truth value feeds nothing but assertions, which the symbols' ranges stand for."""
-    if not isinstance(node.meta.get("val"), (torch.SymBool, bool)):
+    """Whether an operator on symbols feeds nothing but assertions, which write the condition themselves."""
+    if not isinstance(node.meta.get("val"), (torch.SymBool, bool)) or not key_of(node.target).startswith("python::"):
         return False
     return all(u.target is torch.ops.aten._assert_scalar.default or _only_asserted(u) for u in node.users)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from maiac.ir.dims import Dim, DimLike, Symbol, floordiv, maximum, minimum, mod, product, simplify, sym
+from maiac.ir.dims import DimLike, Symbol, floordiv, maximum, minimum, mod, product, simplify, sym
 from maiac.ir.dtypes import BY_NAME
 from maiac.ir.graph import Module
 from maiac.ir.printer import KEYWORDS
@@ -24,6 +24,7 @@ _TWO_OPERANDS: dict[str, Callable[[Any, Any], DimLike]] = {
     "RShift": lambda a, b: floordiv(a, 2**b),
 }
 _ROUNDING = {"FloorToInt": floordiv, "floor": floordiv, "TruncToInt": floordiv, "CeilToInt": _up, "ceiling": _up}
+LEAST = -(2**63)  # of an integer that is no size
 _UNBOUNDED = 2**31  # torch's "any size" comes as infinity or as a number near the greatest int64
 
 
@@ -144,23 +145,25 @@ class Symbols:
         return f"{name}_{n}"
 
     def adopt(self, name: str, dim: DimLike) -> None:
-        """Let a torch symbol (``u0``) be a symbol that the builder made, and give that the known range."""
-        if not isinstance(dim, Dim) or name in self.known:
+        """Let a torch symbol (``u0``) be a dim that inference found; a symbol that the builder made for it gets the
+        range that torch knows."""
+        if name in self.known:
             return
+        made = self.module.symbols.get(str(dim))
+        ours = made is not None and dim not in self.known.values()
         self.known[name] = dim
-        made = self.module.symbols[str(dim)]
-        if made.low == 0 and made.high is None:
+        if made is not None and ours and made.high is None:
             low, high = _limits(self.ranges.get(name))
-            self.module.symbols[made.name] = Symbol(made.name, low, high)
+            self.module.symbols[made.name] = Symbol(made.name, max(low, made.low), high)
 
 
 def _limits(found: Any) -> tuple[int, int | None]:
     """Least and greatest value of a torch range; None: unbounded. An unknown range is any size."""
     if found is None:
         return 0, None
-    low = int(found.lower) if found.lower.is_Integer else 0
+    low = int(found.lower) if found.lower.is_Integer else LEAST
     high = int(found.upper) if found.upper.is_Integer else None
-    return max(low, -_UNBOUNDED), None if high is None or high >= _UNBOUNDED else high
+    return LEAST if low <= -_UNBOUNDED else low, None if high is None or high >= _UNBOUNDED else high
 
 
 def named_by_user(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> dict[int, Any]:

@@ -1,4 +1,4 @@
-"""Fused projections taken apart: ``split(linear(x, w_qkv))`` becomes one ``linear`` for each part.
+"""Fused projections taken apart: ``split(linear(x, w_qkv))`` becomes one ``linear`` for each part, and experts' alike.
 
 A column split of a fused weight would give a rank columns of the query only, and another the key's. Cut into its
 parts, each of them splits by heads. The parts are views of the fused weight, so nothing is copied.
@@ -16,20 +16,23 @@ from ..weights import cut, drop_unused
 Parts = list[tuple[int, int, Value]]  # start, stop, the value that holds these columns
 
 
-def unfuse(module: Module, op: Op, size: int) -> list[Op]:
-    """Replace a ``linear`` whose result is only cut along its last dim; the new ops, or none where it is not so.
+def unfuse(module: Module, op: Op, dim: int, size: int) -> list[Op]:
+    """Replace a product whose result is only cut along its last dim; the new ops, or none where it is not so.
 
-    ``size``: every part's columns must divide by it.
+    ``dim``: that of the weight's columns. ``size``: every part's columns must divide by it.
     """
     views, parts = _parts(op.result)
-    weight, bias = op.operands[1], op.operands[2] if len(op.operands) > 2 else None
+    weight, bias = op.operands[1], op.operands[2] if op.name == "linear" and len(op.operands) > 2 else None
     fits = all((stop - start) % size == 0 for start, stop, _ in parts)
     if len(parts) < 2 or not fits or not isinstance(weight, Weight) or not isinstance(bias, (Weight, type(None))):
         return []
     made: list[Op] = []
     cutters = {p.op for _, _, p in parts}  # type: ignore[attr-defined]
     for start, stop, part in parts:
-        made.append(_project(module, op, views, (start, stop), part, weight, bias))
+        w = cut(module, weight, dim, start, stop, f"{weight.name}.{start}")
+        b = None if bias is None else cut(module, bias, 0, start, stop, f"{bias.name}.{start}")
+        rest = (b,) if op.name == "linear" else op.operands[2:]
+        made.append(_project(module, op, (op.operand(0), w, *rest), views, stop - start, part))
     for cutter in cutters:
         cutter.erase()
     for view in reversed(views):
@@ -99,26 +102,17 @@ def _last(value: Value) -> object:
 
 
 def _project(
-    module: Module,
-    op: Op,
-    views: Sequence[Op],
-    columns: tuple[int, int],
-    part: Value,
-    weight: Weight,
-    bias: Weight | None,
+    module: Module, op: Op, operands: Sequence[Value | None], views: Sequence[Op], width: int, part: Value
 ) -> Op:
     """One part's own projection, under the same reshapes."""
-    start, stop = columns
     assert op.block is not None
     builder = Builder(module, op.block, op, op.loc)
-    w = cut(module, weight, 0, start, stop, f"{weight.name}.{start}")
-    b = None if bias is None else cut(module, bias, 0, start, stop, f"{bias.name}.{start}")
-    made = builder.emit_op("linear", (op.operand(0), w, b))
+    made = builder.emit_op(op.name, operands, op.attrs)
     result: Value = made.result
     for view in views:
         shape = view.attrs["shape"]
         assert isinstance(shape, tuple)
-        result = builder.emit("reshape", result, shape=(*shape[:-1], stop - start))
+        result = builder.emit("reshape", result, shape=(*shape[:-1], width))
     result.name = part.name
     part.replace_all_uses(result)
     return made

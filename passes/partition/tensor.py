@@ -56,7 +56,7 @@ def split_tensors(module: Module, axis: str, size: int) -> TensorReport:
         for pin in group:
             if not _is_open(pin) or (len(group) > 1 and _attempt(module, [pin], axis, size, refused)):
                 continue
-            parts = [find_pin(op) for op in unfuse(module, pin.op, size)]
+            parts = [find_pin(op) for op in unfuse(module, pin.op, pin.columns, size)]
             groups.appendleft([part for part in parts if part is not None])
     settle_weights(module, axis)
     return _report(module, axis, size, refused)
@@ -87,14 +87,14 @@ def _groups(module: Module) -> list[list[Pin]]:
 
 
 def find_pin(op: Op) -> Pin | None:
-    """The op as a product with a constant matrix, read from its definition's letters."""
+    """The op as a product with a constant matrix, or one for each expert, read from its definition's letters."""
     definition = get_op(op.name) if op.name not in ("return", "yield", "call") else None
     if definition is None or definition.quant is None or not definition.signature.has_letters:
         return None
     terms, fact = definition.signature.operands, definition.quant
     at = next(i for i, term in enumerate(terms) if term.name == fact.operand)
     letters = terms[at].letters or ()
-    columns = [i for i, letter in enumerate(letters) if letter != fact.along]
+    columns = [i for i, letter in enumerate(letters) if letter != fact.along and letter not in definition.whole]
     source = next(i for i, term in enumerate(terms) if i != at and fact.along in (term.letters or ()))
     weight = op.operands[at]
     constant = isinstance(weight, Weight) or (isinstance(weight, Result) and weight.op.name == "shard")

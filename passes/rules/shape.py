@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maiac.ir import DimLike, Op, TensorType, Value
+from maiac.ir.dims import product
 
 from ..pattern import producer
 from ..rewrite import Miss, Outcome, Rewriter, Rule, rule
@@ -82,6 +83,26 @@ def reshape_of_reshape(op: Op, b: Rewriter) -> Outcome:
     if tensor_of(op.result).is_sharded:
         return Miss("x is sharded: the dims between say which part is split", op.operand(0))
     return b.emit("reshape", inner.operand(0), shape=op.attrs["shape"])
+
+
+@rule("reshape", table=SHAPE)
+def transpose_under_joined_dims(op: Op, b: Rewriter) -> Outcome:
+    """Leading dims joined, the others transposed, and the leading ones parted again -> one transpose."""
+    turned = producer(op.operand(0), "transpose")
+    joined = None if turned is None else producer(turned.operand(0), "reshape")
+    if turned is None or joined is None or tensor_of(op.result).is_sharded:
+        return None
+    x, perm = joined.operand(0), int_tuple(turned.attrs["perm"])
+    have, flat, want = tensor_of(x).dims, tensor_of(joined.result).dims, tensor_of(op.result).dims
+    lead = len(have) - len(flat) + 1
+    if not perm or lead < 2 or perm[0] != 0 or have[lead:] != flat[1:] or product(have[:lead]) != flat[0]:
+        return None
+    kept = len(want) - len(flat) + 1
+    if kept < 1 or want[kept:] != tuple(flat[p] for p in perm[1:]) or product(want[:kept]) != flat[0]:
+        return Miss("it mixes leading dims with others", op.operand(0))
+    # The leading dims may be parted into others than before, which is what keys repeated for groups of queries come to.
+    moved = b.emit("transpose", x, perm=(*range(lead), *(p + lead - 1 for p in perm[1:])))
+    return moved if want[:kept] == have[:lead] else b.emit("reshape", moved, shape=want)
 
 
 @rule("expand", table=SHAPE)

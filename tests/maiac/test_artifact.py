@@ -415,3 +415,10 @@ def test_the_report_says_what_the_passes_did(tmp_path: Path):
     assert next(p["text"] for p in loaded.report["pipeline"]["passes"]) == "canonicalize"
     assert "seconds" not in json.dumps(loaded.report), "no clock in the file"
     assert loaded.manifest.source["kind"] == "module"
+
+
+def test_golden_results_that_would_be_too_large_are_not_computed(tmp_path: Path):
+    wide, body = "f32[1099511627776, 4]", "%y = expand %x {shape = [1099511627776, 4]}"
+    text = f"module @m {{\n  func @main(%x: f32[1]) -> {wide} {{\n    {body} : {wide}\n    return %y\n  }}\n}}\n"
+    manifest = maiac.compile(maiac.ir.parse(text)).save(tmp_path / "m.maia")
+    assert "would take 17,592,186,044,420 bytes" in manifest.golden["skipped"]

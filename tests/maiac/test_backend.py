@@ -165,3 +165,25 @@ def test_unknown_options_are_refused() -> None:
 def test_another_pipeline_can_be_asked_for() -> None:
     compiled = torch.compile(lambda x: x + 1, backend="maia", options={"passes": "dce"})
     assert torch.equal(compiled(torch.ones(3)), torch.full((3,), 2.0))
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_the_inference_kernel_of_an_encoder_layer(norm_first: bool) -> None:
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=norm_first)
+    model = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    x = torch.randn(2, 5, 16)
+    padding = torch.tensor([[0, 0, 0, 1, 1], [0, 0, 0, 0, 1]], dtype=torch.bool)
+    causal = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    compiled = torch.compile(model, backend="maia")
+    with torch.no_grad():
+        for masks in ({}, {"mask": causal}, {"src_key_padding_mask": padding}):
+            torch.testing.assert_close(compiled(x, **masks), model(x, **masks), rtol=RTOL, atol=ATOL)
+
+
+def test_what_a_gradient_needs_and_no_handler_makes_is_named() -> None:
+    model = torch.nn.EmbeddingBag(10, 4, mode="mean")
+    ids, offsets = torch.tensor([1, 2, 3, 4]), torch.tensor([0, 2])
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, backend="maia")(ids, offsets), model(ids, offsets))
+    with pytest.raises(Exception, match=r"MAIA0201.*(\n.*)*_embedding_bag.*which the gradient needs"):
+        torch.compile(model, backend="maia")(ids, offsets)

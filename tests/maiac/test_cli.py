@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 import maiac
-from maiac.cli import run_command
+from maiac.cli import _interrupted, run_command  # pyright: ignore[reportPrivateUsage]
 from maiac.ir.catalogue import CATALOGUE
 from tests.maiac.samples import linear_module, linear_text, onnx_mlp, saved
 
@@ -89,6 +90,54 @@ def test_compile_json(say, mlp, tmp_path: Path):
     assert spoken.json["path"] == "a.maia" and spoken.json["bytes"] == (tmp_path / "a.maia").stat().st_size
     assert 30 <= spoken.json["summary"]["parameters"] <= 50  # small weights may become constants of the program
     assert spoken.json["pipeline"]["passes"][0]["text"] == "canonicalize"
+
+
+def test_compile_does_not_overwrite_its_source(say, tmp_path: Path):
+    text = linear_text()
+    (tmp_path / "m.maia").write_text(text)
+    for output in ("m.maia", "./m.maia", tmp_path / "m.maia"):
+        assert "-o m-compiled.maia" in refused(say("compile", "m.maia", "-o", output), "MAIA0411")
+    assert (tmp_path / "m.maia").read_text() == text
+    onnx_mlp(tmp_path / "m.onnx")
+    refused(say("compile", "m.onnx", "-o", "m.onnx"), "MAIA0411")
+
+
+def test_compile_says_what_is_wrong_with_a_file(say, tmp_path: Path):
+    for name in ("e.onnx", "e.pt2", "e.maia"):
+        (tmp_path / name).touch()
+        assert f"{name} is empty" in refused(say("compile", name), "MAIA0702")
+    (tmp_path / "link.onnx").symlink_to("nowhere.onnx")
+    assert "a link to nowhere.onnx" in refused(say("compile", "link.onnx"), "MAIA0701")
+    refused(say("compile", ""), "MAIA0701")
+    (tmp_path / "model").write_text("?")
+    assert "a file without a suffix" in refused(say("compile", "model"), "MAIA0702")
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.pt2", "m.maia"])
+def test_a_file_that_may_not_be_read(say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    (tmp_path / name).write_text("?")
+
+    def forbidden(self: Path, *_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", forbidden)  # rights mean nothing to root, who may run this
+    assert f"cannot read {name}: Permission denied" in refused(say("compile", name), "MAIA0701")
+
+
+def test_a_damaged_exported_program_is_one_message(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    (tmp_path / "m.pt2").write_bytes(b"PK\x03\x04 nothing")
+    assert run_command(["compile", "m.pt2"]) == 1
+    said = capfd.readouterr().err
+    assert said.startswith("MAIA0205: ") and "Traceback" not in said
+
+
+def test_figures_in_words():
+    from maiac.commands.compile_ import flops_text
+    from maiac.console import bytes_text
+
+    summary = {"flops": 6, "flops_at": {}, "data_dependent": False}
+    assert flops_text(summary) == "6 FLOP" and flops_text({**summary, "flops": 6e3}) == "6 kFLOP"
+    assert bytes_text(5 << 50) == "5.0 PiB" and bytes_text(1 << 62) == "4.0 EiB"
 
 
 def test_compile_into_a_folder(say, mlp, tmp_path: Path):
@@ -205,6 +254,9 @@ def test_run_refuses_inputs_that_do_not_fit(say, mlp):
     refused(say("run", mlp[1], "--input", "x.txt"), "MAIA0705")
     Path("bad.npz").write_bytes(b"PK\x03\x04 nothing")
     refused(say("run", mlp[1], "--input", "bad.npz"), "MAIA0705")
+    for name in ("text.npz", "text.npy", "text.safetensors"):
+        Path(name).write_text("hi")
+        assert "pickle" not in refused(say("run", mlp[1], "--input", name), "MAIA0705")
     np.save("objects.npy", np.array([{}], object), allow_pickle=True)
     refused(say("run", mlp[1], "--input", "objects.npy"), "MAIA0705")
 
@@ -392,6 +444,20 @@ def test_our_own_fault_exits_with_3_and_leaves_a_report(say, mlp, monkeypatch: p
     assert say("inspect", mlp[0], "--json").json["crash"]["message"].startswith("ZeroDivisionError")
 
 
+def test_too_large_sizes_are_no_fault_of_ours(say, tmp_path: Path):
+    """Nothing of such sizes is computed while compiling, and a run says how much it would take."""
+    Path("large.maia").write_text(
+        "module @large {\n  sym N in 0..4611686018427387904\n"
+        "  func @main(%x: f32[N, 1048576]) -> f32[N, 1048576] {\n"
+        "    %y = expand %x {shape = [N, 1048576]} : f32[N, 1048576]\n    return %y\n  }\n}\n"
+    )
+    assert say("compile", "large.maia", "-o", "l.maia").code == 0
+    text = refused(say("run", "l.maia", "--random", "--dim", f"N={1 << 40}"), "MAIA0714")
+    assert "a tensor of 4.0 EiB does not fit into memory" in text
+    text = refused(say("run", "l.maia", "--random", "--dim", f"N={1 << 60}"), "MAIA0714")
+    assert "more bytes than can be addressed" in text
+
+
 def test_a_broken_pass_exits_with_3(say, mlp, monkeypatch: pytest.MonkeyPatch):
     from maiac.passes.cse import Cse
 
@@ -411,6 +477,18 @@ def test_ctrl_c_is_quiet(say, mlp, monkeypatch: pytest.MonkeyPatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("maiac.inspection.inspect_model", interrupt)
+    spoken = say("inspect", mlp[0])
+    assert (spoken.code, spoken.out, spoken.err.strip()) == (130, "", "")
+
+
+def test_ctrl_c_that_a_library_swallows_is_quiet_too(say, mlp, monkeypatch: pytest.MonkeyPatch):
+    def swallow(*_: Any, **__: Any) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            _interrupted(signal.SIGINT, None)
+        raise RecursionError("half-imported")
+
+    monkeypatch.setattr("maiac.cli._interruptions", [])
+    monkeypatch.setattr("maiac.inspection.inspect_model", swallow)
     spoken = say("inspect", mlp[0])
     assert (spoken.code, spoken.out, spoken.err.strip()) == (130, "", "")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -84,6 +84,12 @@ def test_a_factory_by_name():
 def test_example_inputs_are_needed():
     with pytest.raises(MaiaError, match="MAIA0713"):
         maiac.compile(Perceptron())
+
+
+def test_a_tensor_in_place_of_arguments_is_refused():
+    with pytest.raises(MaiaError, match=r"args is a Tensor; expected a tuple.*\n.*\(x,\)") as caught:
+        maiac.compile(torch.nn.Linear(4, 4), cast(Any, torch.zeros(2, 4)))
+    assert caught.value.code == "MAIA0713"
 
 
 def test_random_weights_are_for_folders():

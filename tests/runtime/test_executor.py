@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from maiac.ir import MaiaError, Module, parse
+from maiac.ir import MaiaError, Module, parse, verify
 from maiac.runtime import Executor, run_module
 from maiac.runtime.weights import DerivedTensor, HeldTensor, MetaTensor
 
@@ -540,3 +540,33 @@ def test_concurrent_calls_do_not_share_memory():
     for t in threads:
         t.join()
     assert not wrong
+
+
+LOOP = """module @m {
+  sym T in 1..8
+  sym n in 0..inf
+  sym k in 0..inf
+  sym m in 0..inf
+  func @main(%trips: i64[], %x: f64[T, 3]) -> (f64[T, 3], f64[n, T, 3], i64[m, k]) {
+    %0, %1, %2 = loop %trips, _, %x {scans = 2} : (f64[T, 3], f64[n, T, 3], i64[m, k]) \
+(%i: i64[], %c: bool[], %a: f64[T, 3]) {
+      %b = add %a, %a : f64[T, 3]
+      %p = nonzero %b : i64[k, 2]
+      %q = slice %p {dim = 1, end = 1} : i64[k, 1]
+      %r = reshape %q {shape = [k]} : i64[k]
+      yield %c, %b, %b, %r
+    }
+    return %0, %1, %2
+  }
+}"""
+
+
+def test_a_loop_of_no_trips_scans_nothing_of_the_declared_types() -> None:
+    module = parse(LOOP)
+    verify(module)
+    x = torch.ones(5, 3, dtype=torch.float64)
+    for trips in (0, 1, 2):
+        last, rows, found = run_module(module, [torch.tensor(trips), x])
+        assert torch.equal(last, x * 2**trips)
+        assert rows.shape == (trips, 5, 3) and rows.dtype == torch.float64
+        assert found.shape == (trips, 15 if trips else 0) and found.dtype == torch.int64

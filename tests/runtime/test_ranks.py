@@ -14,7 +14,7 @@ from maiac.ir.dtypes import DType
 from maiac.ir.ops.quant import absmax_scale, encode
 from maiac.ir.types import Quantized
 from maiac.runtime import Executor
-from maiac.runtime.placement import coordinates, place, stage_owner
+from maiac.runtime.placement import coordinates, fitting_sizes, place, stage_owner
 from maiac.runtime.weights import HeldTensor
 
 MLP = """module @m {
@@ -161,7 +161,7 @@ def test_coordinates_are_row_major():
     ("mesh", "rank", "message"),
     [
         ({"dp": 2}, 0, "the program has no mesh axis dp; it has: tp"),
-        ({"tp": 3}, 0, "dim 0 of @up = f32[8/tp, 4] does not divide into 3 parts"),
+        ({"tp": 3}, 0, "8 does not divide into 3 parts: dim 0 of @up = f32[8/tp, 4] and "),
         ({"tp": 0}, 0, "axis tp has 0 ranks"),
         ({"tp": 2}, 2, "rank 2 lies outside a mesh of 2"),
     ],
@@ -170,6 +170,14 @@ def test_meshes_that_do_not_fit(mesh: dict[str, int], rank: int, message: str):
     with pytest.raises(MaiaError) as caught:
         place(parse(MLP), mesh, rank)
     assert caught.value.code == "MAIA0506" and message in str(caught.value)
+
+
+def test_a_mesh_that_does_not_divide_is_told_what_would():
+    with pytest.raises(MaiaError, match="the mesh tp = 3 does not fit module @m: tp may be 1 or 2") as caught:
+        place(parse(MLP), {"tp": 3}, 0)
+    assert len(caught.value.details) == 2  # one line for each size, not for each tensor
+    assert fitting_sizes(parse(MLP)) == {"tp": [1, 2]}
+    assert fitting_sizes(parse(STAGES)) == {"pp": [1, 2]}
 
 
 def test_more_ranks_than_stages():

@@ -11,6 +11,7 @@ from .registry import Handler, find, handled
 _FAMILIES = (
     "elementwise",
     "python",
+    "assertions",
     "reduce",
     "shape",
     "index",

@@ -85,15 +85,6 @@ def item(c: Context, x: Value) -> Any:
     return scalar if isinstance(val, torch.SymBool) else c.cast(scalar, DType.F64)
 
 
-@aten(
-    "_assert_scalar.default", "_assert_async.msg", "_assert_async.default", "_assert_tensor_metadata.default",
-    "sym_constrain_range.default", "sym_constrain_range_for_size.default",
-    "python::_check", "python::sym_constrain_range_for_size",
-)  # fmt: skip
-def assertion(c: Context, *_: Any, **__: Any) -> None:
-    """What torch asserted about sizes: the ranges of symbols say it."""
-
-
 @aten("sym_size.int", "sym_numel.default", "sym_stride.int", "sym_storage_offset.default")
 def size(c: Context, *_: Any) -> Any:
     """A size, stride or offset: its symbolic form was read from the trace before; only unknown forms arrive here."""

@@ -88,7 +88,7 @@ def _check(proto: onnx.ModelProto) -> None:
         message = str(error)
         if any(known in message for known in _UNKNOWN_OP):
             return
-        raise MaiaError("MAIA0223", f"ONNX's checker refuses the model: {_first_line(error)}") from error
+        raise MaiaError("MAIA0223", f"ONNX's checker refuses the model: {_in_one_line(error)}") from error
 
 
 def _copy_light(proto: onnx.ModelProto, light: onnx.ModelProto) -> None:
@@ -136,6 +136,11 @@ def _with_shapes(model: onnx_ir.Model) -> onnx_ir.Model:
     except Exception as error:
         _log.info("ONNX's shape inference gave up: %s", _first_line(error))
         return model
+
+
+def _in_one_line(error: BaseException) -> str:
+    """A message whose sentences go over several lines."""
+    return " ".join(str(error).partition("==> Context")[0].split())
 
 
 def _first_line(error: BaseException) -> str:

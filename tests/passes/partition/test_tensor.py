@@ -140,6 +140,39 @@ def test_a_fused_projection_is_taken_apart(cut: str, scheme: str | None):
         torch.testing.assert_close(run.results[0], wanted, rtol=1e-5, atol=1e-5)
 
 
+EXPERTS = """module @m {
+  sym T in 0..inf
+  weight @up : f32[3, 8, 24]
+  weight @down : f32[3, 12, 8]
+  func @main(%x: f32[T, 8], %ends: i64[3]) -> f32[T, 8] {
+    %h = grouped_matmul %x, @up, %ends : f32[T, 24] at "experts"
+    %gate, %up = split %h {dim = -1, parts = [12, 12]} : (f32[T, 12], f32[T, 12])
+    %a = silu %gate : f32[T, 12]
+    %m = mul %a, %up : f32[T, 12]
+    %y = grouped_matmul %m, @down, %ends : f32[T, 8] at "experts"
+    return %y
+  }
+}"""
+
+
+@pytest.mark.parametrize("scheme", [None, "fp8", "int8"])
+def test_experts_are_split_by_columns_then_rows(scheme: str | None):
+    module = held(EXPERTS)
+    inputs = [torch.randn(5, 8), torch.tensor([2, 2, 4])]
+    exact = run_module(module, inputs)[0]
+    if scheme:
+        run_pipeline(module, [QuantizeWeights(scheme)])
+    wanted = run_module(module, inputs)[0]
+    assert float((wanted - exact).norm() / exact.norm()) < {None: 1e-6, "int8": 0.03, "fp8": 0.1}[scheme]
+    module, note = partitioned(module)
+    assert "3 weights split, 0 whole" in note
+    assert collectives(module) == {"all_reduce": 1}
+    dims = sorted(str(w.type).partition("[")[2] for w in module.weights.values())
+    assert dims == ["3, 12/tp, 8]", "3, 8, 12/tp]", "3, 8, 12/tp]"]
+    for run in run_on_mesh(module, {"tp": 2}, inputs):
+        torch.testing.assert_close(run.results[0], wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_a_weight_that_an_embedding_reads_too_is_cut_on_each_rank():
     text = """module @m {
       weight @emb : f32[8, 4]

@@ -30,7 +30,7 @@ def test_every_core_overload_is_handled_decomposed_or_excused() -> None:
     lost = [str(o) for o in core if o not in handled and o not in table and key_of(o) not in NEVER_SEEN]
     assert lost == []
     assert len(core) >= 189
-    assert len(handled) >= len(core) - 2
+    assert len(handled) >= len(core) - 3
     assert not any(key in handlers() for key in NEVER_SEEN)
 
 

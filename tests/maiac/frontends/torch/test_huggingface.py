@@ -57,6 +57,31 @@ def test_weights_stay_in_their_file_and_logits_equal_eager(folder: Path) -> None
     torch.testing.assert_close(Executor(module).run([ids])[0], want(ids).logits.detach(), rtol=1e-4, atol=1e-5)
 
 
+def test_reading_weights_draws_no_bar(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers.utils import logging
+
+    load_folder(folder)
+    assert "Loading weights" not in capfd.readouterr().err and logging.is_progress_bar_enabled()
+
+
+def test_weights_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(_: Path) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("maiac.frontends.huggingface.read_header", forbidden)
+    assert "model.safetensors: Permission denied" in fails("MAIA0701", folder).message
+
+
+def test_a_transformers_that_does_not_import(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoConfig
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ModuleNotFoundError("Could not import module 'LlamaConfig'") from RuntimeError("operator nms is missing")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", broken)
+    assert "operator nms is missing" in fails("MAIA0704", folder).message
+
+
 def test_sharded_files_are_read_through_their_index(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     names = sorted(tensors)
