@@ -209,9 +209,13 @@ def test_hooks_that_a_model_registers_while_it_is_traced_go_with_its_flag() -> N
             super().__init__()
             self.inner, self.ready, self.calls, self.seen = torch.nn.Linear(4, 4), False, [], set()
 
+        @staticmethod
+        def plus_one(_module: torch.nn.Module, _args: Any, y: torch.Tensor) -> torch.Tensor:
+            return y + 1
+
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             if not self.ready:
-                self.inner.register_forward_hook(lambda _m, _a, y: torch.add(y, 1))
+                self.inner.register_forward_hook(self.plus_one)
                 self.ready = True
             self.calls.append(x)
             self.seen.add(x.ndim)
