@@ -211,6 +211,16 @@ CATALOGUE: dict[str, Entry] = {
         "--why names a rule that no table of rewrite rules holds.",
         "Check the spelling; the message lists the nearest names.",
     ),
+    "MAIA0307": Entry(
+        "fewer fusions than required",
+        "--require-fusion asks for so many operations of a kind, and the compiler found fewer in the model. The message lists the places that come near, and what stands in the way there.",
+        "Look at the places: an operation written in an unusual way, a value that is read twice, a dtype that changes in between. Lower the number if the model has no more.",
+    ),
+    "MAIA0308": Entry(
+        "unknown fusion",
+        "--require-fusion names an operation that no pattern fusion makes, or no kind of fusion.",
+        "Check the spelling; the message lists the nearest names.",
+    ),
     "MAIA0401": Entry(
         "artifact cannot be read",
         "The path does not exist, may not be read, or is a directory that holds no artifact.",
@@ -350,6 +360,16 @@ CATALOGUE: dict[str, Entry] = {
         "a check of the model does not hold",
         "The model asserts something about its inputs (torch._check, an assertion), or a size that only the run tells is outside its declared range.",
         "Look at the source line: it says what the model expects of the data.",
+    ),
+    "MAIA0512": Entry(
+        "no C++ compiler",
+        "Programs run as machine code that the system's C++ compiler builds, and none was found, so reference kernels run instead: right, but slow.",
+        "Install g++ or clang, or `pip install ziglang`; CXX names another compiler. MAIAC_NATIVE=0 asks for reference kernels.",
+    ),
+    "MAIA0513": Entry(
+        "the C++ compiler refused generated code",
+        "This is our fault, or the compiler is too old: C++17 with vector extensions is needed (GCC 11 or clang 14 and newer).",
+        "Try another compiler with CXX=..., or MAIAC_NATIVE=0 for reference kernels, and please report it.",
     ),
     "MAIA0601": Entry(
         "mesh is not usable",

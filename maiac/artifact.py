@@ -88,9 +88,13 @@ class Artifact:
     def executor(self) -> Executor:
         """What runs the program; made when first asked for. MAIA0506 where the mesh does not fit."""
         if self._executor is None:
+            from .codegen import host_code
             from .runtime.executor import Executor
 
-            self._executor = Executor(self.module, mesh=self.place.mesh, rank=self.place.rank, comm=self.place.comm)
+            place = self.place
+            self._executor = Executor(
+                self.module, mesh=place.mesh, rank=place.rank, comm=place.comm, native=host_code(self._loaded)
+            )
         return self._executor
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

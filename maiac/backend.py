@@ -48,6 +48,7 @@ def compile_graph(
     """One ATen graph as a function of a list of inputs, which it empties (AOTAutograd's boxed convention)."""
     from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
 
+    from .codegen import host_code
     from .frontends.exported import import_graph_module
     from .passes.manager import parse_pipeline, run_pipeline
     from .passes.pipeline import default_pipeline
@@ -58,7 +59,7 @@ def compile_graph(
     passes = parse_pipeline(options["passes"]) if "passes" in options else default_pipeline()
     with _disable_current_modes():  # torch.compile traces with fake tensors; constant folding computes with real ones
         run_pipeline(module, passes, dump_dir=options.get("dump_ir"))
-    executor = Executor(module)
+    executor = Executor(module, native=host_code())
     tree = loads(str(module.attrs["out_tree"]))
     absent = any(child["t"] == "const" for child in tree["c"])
 

@@ -3,45 +3,63 @@ machine does falls on all of them alike."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import IO, TYPE_CHECKING, Any
 
 from .ir.errors import MaiaError
 
 if TYPE_CHECKING:
+    from .profile import Profile
     from .writer import Progress
 
-ENGINES = ("maiac", "ort", "eager", "inductor")
-WARMUPS = 3
-LEAST_RUNS = 3  # of a turn, however long one takes
+ENGINES = ("maiac", "ort", "openvino", "inductor", "eager")
+TITLES = {
+    "maiac": "maiac",
+    "ort": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "inductor": "Inductor (freezing)",
+    "eager": "eager PyTorch",
+}
+THREADS = ("OMP_NUM_THREADS", "MAIAC_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What every engine runs: an artifact's inputs, the artifact or its source, threads (0: all cores)."""
+    """What every engine runs: an artifact's inputs, the artifact or its source, threads (0: all cores).
+
+    outputs: a folder where every engine leaves the outputs of its first run, as ``NAME.pt``. environment: variables
+    for the engines' processes.
+    """
 
     artifact: str
     source: str = ""
     seed: int = 0
     dims: dict[str, int] = field(default_factory=dict[str, int])
     threads: int = 0
+    outputs: str = ""
+    environment: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass
 class Timing:
-    """Seconds of one engine's runs. ``first`` is the first run ever, with all that it compiles."""
+    """Seconds of one engine's runs. ``ready``: until it could run; ``first``: its first run; both with all that it
+    compiles. ``versions`` names its packages."""
 
     engine: str
     first: float
     threads: int
     times: list[float] = field(default_factory=list[float])
+    ready: float = 0.0
+    versions: str = ""
 
     @property
     def median(self) -> float:
@@ -69,47 +87,134 @@ class Timing:
             "spread": self.spread,
             "runs": len(self.times),
             "first": self.first,
+            "ready": self.ready,
+            "versions": self.versions,
         }
+
+
+@dataclass
+class Measured:
+    """Engines that ran, in the order in which they were named, and why others did not."""
+
+    timings: list[Timing]
+    failures: dict[str, str]
+
+    @property
+    def best_peer(self) -> Timing | None:
+        """The quickest engine but ours."""
+        return min((t for t in self.timings if t.engine != "maiac"), key=lambda t: t.median, default=None)
+
+    @property
+    def ratio(self) -> float | None:
+        """The best peer's time by ours; None where either is missing."""
+        ours = next((t for t in self.timings if t.engine == "maiac"), None)
+        return self.best_peer.median / ours.median if ours and self.best_peer else None
 
 
 def measure(
     setup: Setup, engines: Sequence[str], *, rounds: int, seconds: float, progress: Progress | None = None
-) -> list[Timing]:
-    """Time engines on the same inputs. MAIA0711 where one cannot run the source."""
-    workers: list[_Worker] = []
-    try:
+) -> Measured:
+    """Time engines on the same inputs. MAIA0711 where ours fails, or all others do."""
+    report = progress or _silent
+    failures: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        shared = _prepared(setup, engines, report, stack)
+        workers: list[Worker] = []
         for i, engine in enumerate(engines):
-            if progress:
-                progress(f"starting {engine}", i, len(engines))
-            workers.append(_Worker(engine, setup))
-        for turn in range(rounds):
-            for worker in workers:
-                if progress:
-                    progress(f"turn {turn + 1}: {worker.timing.engine}", turn, rounds)
+            report(f"starting {engine}", i, len(engines))
+            try:
+                workers.append(stack.enter_context(Worker(engine, setup, shared)))
+            except MaiaError as e:
+                failures[engine] = _reason(e)
+        _refuse_failures(engines, failures)
+        for turn, worker in ((t, w) for t in range(rounds) for w in list(workers)):
+            report(f"turn {turn + 1}: {worker.engine}", turn, rounds)
+            try:
                 worker.timing.times += worker.ask({"seconds": seconds})["times"]
-    finally:
-        for worker in workers:
-            worker.close()
-    return [w.timing for w in workers]
+            except MaiaError as e:
+                failures[worker.engine] = _reason(e)
+                workers.remove(worker)
+                _refuse_failures(engines, failures)
+    return Measured([w.timing for w in workers], failures)
 
 
-class _Worker:
-    """One engine in its own process; talks JSON lines over pipes."""
+def _silent(what: str, done: int, total: int) -> None:
+    """Nobody watches."""
 
-    def __init__(self, engine: str, setup: Setup) -> None:
-        threads = setup.threads or _cores()
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        command = [sys.executable, "-m", "maiac.benchmark"]
+
+def profiled(setup: Setup, *, seconds: float, fresh_peaks: bool = False, progress: Progress | None = None) -> Profile:
+    """Watch the artifact's steps for so long, in a process of its own. MAIA0711 where it does not run."""
+    from .profile import Profile
+
+    if progress:
+        progress("profiling", 0, 0)
+    with Worker("profile", setup, {"seconds": seconds, "fresh_peaks": fresh_peaks}) as worker:
+        return Profile.from_json(worker.facts)
+
+
+def _prepared(setup: Setup, engines: Sequence[str], report: Progress, stack: contextlib.ExitStack) -> Mapping[str, Any]:
+    """What is made once for all engines, in a process of its own: the inputs, and an ONNX file where one is wanted."""
+    if list(engines) == ["maiac"]:
+        return {}
+    report("making inputs; exporting to ONNX" if {"ort", "openvino"} & set(engines) else "making inputs", 0, 0)
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="maiac-bench-"))
+    with Worker("prepare", setup, {"folder": folder, "engines": list(engines)}) as worker:
+        return worker.facts
+
+
+def _reason(error: MaiaError) -> str:
+    """The message, and the last that a process said before it died."""
+    return ": ".join((error.message, *error.details[-1:]))
+
+
+def _refuse_failures(engines: Sequence[str], failures: Mapping[str, str]) -> None:
+    peers = [e for e in engines if e != "maiac"]
+    if "maiac" not in failures and (not peers or any(e not in failures for e in peers)):
+        return
+    if "maiac" in failures:
+        raise MaiaError("MAIA0711", failures["maiac"])
+    first, *rest = failures.values()
+    raise MaiaError("MAIA0711", first, details=rest)
+
+
+class Worker:
+    """One engine in its own process; talks JSON lines over pipes. Leaving the context ends the process.
+
+    ``facts`` is what it said when it was ready.
+    """
+
+    def __init__(self, engine: str, setup: Setup, shared: Mapping[str, Any] | None = None) -> None:
+        threads = setup.threads or cores()
         self.engine = engine
+        self.said: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the process)
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-m", "maiac.engines"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.said,
+            text=True,
+            env={**os.environ, **setup.environment, **dict.fromkeys(THREADS, str(threads))},
+            start_new_session=True,  # so that what it starts (compilers, pools) ends with it
         )
-        ready = self.ask({"engine": engine, "threads": threads, **setup.__dict__, "cores": threads})
-        self.timing = Timing(engine, ready["first"], threads)
+        try:
+            told = {k: v for k, v in asdict(setup).items() if k != "environment"}
+            question = {"engine": engine, "setup": {**told, "threads": threads}, "shared": dict(shared or {})}
+            self.facts: dict[str, Any] = self.ask(question)
+        except BaseException:
+            self.close()
+            raise
+        ready, first = self.facts.get("ready", 0.0), self.facts.get("first", 0.0)
+        self.timing = Timing(engine, first, threads, [], ready, self.facts.get("versions", ""))
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def ask(self, question: dict[str, Any]) -> Any:
         """Send a line, read a line; MAIA0711 with what the process said where it failed."""
-        assert self.process.stdin is not None and self.process.stdout is not None and self.process.stderr is not None
+        assert self.process.stdin is not None and self.process.stdout is not None
         try:
             self.process.stdin.write(json.dumps(question) + "\n")
             self.process.stdin.flush()
@@ -117,123 +222,46 @@ class _Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            said = self.process.stderr.read().strip().splitlines()[-6:]
-            raise MaiaError("MAIA0711", f"{self.engine} stopped", details=said)
+            raise MaiaError("MAIA0711", f"{self.engine} stopped{self._how()}", details=self._last_words())
         answer = json.loads(line)
         if "error" in answer:
             raise MaiaError("MAIA0711", f"{self.engine}: {answer['error']}")
         return answer
 
+    def _how(self) -> str:
+        code = self.process.wait()
+        return f" by signal {signal.Signals(-code).name}" if code < 0 else f" with exit code {code}"
+
+    def _last_words(self) -> list[str]:
+        self.said.seek(0)
+        return self.said.read().strip().splitlines()[-6:]
+
     def close(self) -> None:
-        """End the process."""
+        """End the process and all that it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+        for pipe in (self.process.stdin, self.process.stdout, self.said):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # of a question that nobody read
+                    pipe.close()
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# **** in the engine's process ****
-
-
-def _serve() -> None:
-    """Make the engine ready, then time a turn for each line that comes."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints must not stand between the answers
-    question = json.loads(sys.stdin.readline())
-    try:
-        run = _ready(question)
-        start = time.perf_counter()
-        run()
-        first = time.perf_counter() - start
-        for _ in range(WARMUPS):
-            run()
-    except Exception as e:  # whatever stops an engine is told to the user
-        text = (
-            e.message if isinstance(e, MaiaError) else f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
-        )
-        _answer(answers, {"error": text})
-        return
-    _answer(answers, {"first": first})
-    for line in sys.stdin:
-        _answer(answers, {"times": _turn(run, json.loads(line)["seconds"])})
-
-
-def _answer(stream: Any, value: dict[str, Any]) -> None:
-    stream.write(json.dumps(value) + "\n")
-    stream.flush()
-
-
-def _turn(run: Callable[[], object], seconds: float) -> list[float]:
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < LEAST_RUNS or time.perf_counter() < end:
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return times
-
-
-def _ready(question: dict[str, Any]) -> Callable[[], object]:
-    """A function that runs the model once on this engine."""
-    import torch
-
-    from .artifact import load
-    from .inputs import choose_sizes, random_inputs
-
-    torch.set_num_threads(question["cores"])
-    artifact = load(question["artifact"])
-    inputs = random_inputs(artifact.module, choose_sizes(artifact.module, question["dims"]), question["seed"])
-    if question["engine"] == "maiac":
-        return lambda: artifact.run(inputs)
-    if question["engine"] == "ort":
-        return _ort(question, [p.name for p in artifact.inputs], inputs)
-    return _torch(question, artifact, inputs)
-
-
-def _ort(question: dict[str, Any], names: Sequence[str], inputs: Sequence[Any]) -> Callable[[], object]:
-    import onnxruntime as ort
-
-    from .sources import kind_of
-    from .tensors import to_numpy
-
-    if kind_of(question["source"]) != "onnx":
-        raise MaiaError("MAIA0711", f"ONNX Runtime runs .onnx files, not {question['source']}")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = question["cores"]
-    session = ort.InferenceSession(question["source"], options, providers=["CPUExecutionProvider"])
-    feeds = {n: to_numpy(v) for n, v in zip(names, inputs, strict=True)}
-
-    def run() -> object:
-        return session.run(None, feeds)
-
-    return run
-
-
-def _torch(question: dict[str, Any], artifact: Any, inputs: Sequence[Any]) -> Callable[[], object]:
-    import torch
-
-    from .runtime import tree
-    from .sources import open_source
-
-    program = open_source(question["source"]).original
-    if not isinstance(program, torch.export.ExportedProgram):
-        raise MaiaError("MAIA0711", f"PyTorch cannot run {question['source']}")
-    model: Any = program.module()
-    args, kwargs = tree.unflatten(artifact.manifest.in_tree, list(inputs))
-    if question["engine"] == "inductor":
-        model = torch.compile(model, backend="inductor")
-
-    def run() -> object:
-        with torch.inference_mode():
-            return model(*args, **kwargs)
-
-    return run
-
-
-if __name__ == "__main__":
-    _serve()
+def names_of(text: str) -> Iterator[str]:
+    """The engines of a list with commas; MAIA0706 for one that does not exist, or stands there twice."""
+    seen: set[str] = set()
+    for name in (part.strip() for part in text.split(",")):
+        if not name:
+            continue
+        if name not in ENGINES[1:]:
+            raise MaiaError("MAIA0706", f"--vs {name}: expected one of {', '.join(ENGINES[1:])}")
+        if name not in seen:
+            yield name
+        seen.add(name)

@@ -42,6 +42,7 @@ def compile(
     passes: str | Sequence[Pass] | None = None,
     dump_ir: str | Path | None = None,
     random_weights: bool = False,
+    require_fusion: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
     """Compile a model (see ``capture``) into an artifact that runs here and can be saved.
@@ -49,6 +50,7 @@ def compile(
     target: a name from ``maiac targets``. quantize: ``"fp8"`` or ``"int8"`` weights. kv_dtype: the dtype of caches.
     mesh: ``{"tp": 4, "pp": 2}`` partitions for up to so many ranks. passes: another pipeline, as text or a list.
     dump_ir: a folder for the text after every pass. random_weights: for a Hugging Face folder without weights.
+    require_fusion: ``{"attention": 12}``, MAIA0307 where the compiled program holds fewer (docs/fusion.md).
     progress: called with (what, done, total).
     """
     options = CompileOptions(target, quantize, kv_dtype, mesh or {})
@@ -57,7 +59,7 @@ def compile(
     if progress:
         progress("capturing", 0, 0)
     captured = open_source(model, args, kwargs, dynamic_shapes, random_weights=random_weights)
-    return lower(captured, options, passes=passes, dump_ir=dump_ir, progress=progress)
+    return lower(captured, options, passes=passes, dump_ir=dump_ir, require_fusion=require_fusion, progress=progress)
 
 
 def lower(
@@ -66,6 +68,7 @@ def lower(
     *,
     passes: str | Sequence[Pass] | None = None,
     dump_ir: str | Path | None = None,
+    require_fusion: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
     """Run the pipeline on a captured model and wrap the result."""
@@ -90,6 +93,10 @@ def lower(
             target=options.target,
         )
     done = run_pipeline(module, pipeline, dump_dir=dump_ir, progress=progress)
+    if require_fusion:
+        from .passes.fusion import check_required
+
+        check_required(module, require_fusion)
     manifest = new_manifest(module, captured.source, options.describe(), pipeline_text(pipeline))
     report: dict[str, Any] = {"pipeline": done.to_json(), "summary": summarize(module)}
     report["target"] = fit(module, get_target(options.target), options.mesh)

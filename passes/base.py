@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 from maiac.ir import MaiaError, Module
 
 # Where passes live; imported on the first look-up, so that naming a pass costs nothing.
-_HOMES = ("canonicalize", "fold", "cse", "dce", "outline", "inline", "quantization", "partition")
+_HOMES = ("canonicalize", "fold", "cse", "dce", "outline", "inline", "quantization", "partition", "fusion")
 
 
 class PassFault(MaiaError):

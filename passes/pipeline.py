@@ -35,4 +35,6 @@ def default_pipeline(
         passes.append(get_pass("partition")(**mesh))  # pyright: ignore[reportCallIssue]
     if len(passes) > captured:
         passes += [Cse(), Dce()]
+    # What exporters spell out becomes the ops that it is; then what one kernel computes becomes a region.
+    passes += [get_pass("fuse_patterns")(), Fold(), Cse(), Dce(), get_pass("fuse")(), Dce()]
     return [*passes, Outline()]  # each layer is written once

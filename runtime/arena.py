@@ -139,6 +139,9 @@ def seen(value: Any) -> Seen | None:
 
 def written(step: Step) -> Iterator[State]:
     """The states that a step may change: those that any operation with an effect but ``read`` takes."""
+    if step.native is not None:
+        yield from step.native.writes
+        return
     if step.op.name != "read" and get_op(step.op.name).effect:
         yield from (v for v in step.operands if isinstance(v, State))
     for region in step.regions:

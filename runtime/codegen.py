@@ -19,7 +19,7 @@ from maiac.ir.types import TensorType
 from .comm import AXIS_ATTR, Communicator, part_of
 from .kernels import Kernel, Provider, find_kernel
 from .placement import no_communicator
-from .plan import Program, Region, Slot, Source, Step, SymbolBinding, escaping
+from .plan import NativeCall, Program, Region, Slot, Source, Step, SymbolBinding, escaping
 from .signature import SymbolNames, inverse, range_test
 
 LEAST = -(2**63)  # of an element of an integer tensor
@@ -76,6 +76,8 @@ class Space:
         kept = escaping(steps, results)
         faults: list[str] = []
         for step in steps:
+            if step.native is not None:
+                continue
             missing = {s for v in step.attrs.values() for s in _symbols_in(v)} - bound
             if missing and step.op.name != "bind":
                 faults.append(f"{step.op.name} at {step.loc} uses {', '.join(sorted(missing))}")
@@ -245,7 +247,8 @@ class Emitter:
         for result in step.results:
             self.names[result] = self.fresh()
         targets = [self.names[r] for r in step.results]
-        many = len(targets) != 1 or any(t.variadic for t in get_op(step.op.name).signature.results)
+        many = len(targets) != 1 or step.native is not None
+        many = many or any(t.variadic for t in get_op(step.op.name).signature.results)
         left = "".join(f"{t}, " for t in targets) + "= " if many and targets else f"{targets[0]} = " if targets else ""
         self.emit(left + call, depth)
         self.lines[len(self.text)] = Line(step, operands)
@@ -301,6 +304,8 @@ class Emitter:
         """The call of a kernel."""
         if step.collective:
             return self.collective(step)
+        if step.native is not None:
+            return self.native(step, step.native)
         if step in self.direct:
             return self.read(step.operands[0])
         if step.op.name == "dim":
@@ -315,6 +320,12 @@ class Emitter:
         if step in self.planned:
             arguments.append(f"out=_o{self.planned[step]}")
         return f"{self.space.intern(kernel.fn, '_f')}({', '.join(arguments)})"
+
+    def native(self, step: Step, call: NativeCall) -> str:
+        """A call of a segment: its operands, and the sizes that it needs."""
+        operands = "".join(f"{self.read(v)}, " for v in step.operands)
+        sizes = "".join(f"{self.space.symbols[s]}, " for s in call.symbols)
+        return f"{self.space.intern(call, '_n')}(({operands}), ({sizes}))"
 
     def empty_rows(self, step: Step) -> str:
         """What a loop of no trips has scanned: nothing, of the declared types. Dims that only rows would tell are 0."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,11 +25,13 @@ from .globals import bytes_held, load_weights, mutable
 from .kernels import Provider, default_providers
 from .placement import Placement, place
 from .plan import Program, Step, flatten
+from .profiling import StepTime, work_of
 from .signature import InputSignature, Sizes
 
 MOST_PLANS = 64  # concrete sizes whose memory plan is kept
 
 Observer = Callable[[str, Location, Any], None]
+Nativizer = Callable[[Program], Program]  # puts calls of machine code in place of steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class _Known:
 class _Ready:
     """All that is made before the first run."""
 
+    program: Program
     signature: InputSignature
     space: Space
     plain: Compiled
@@ -84,16 +88,19 @@ class Executor:
         observer: Observer | None = None,
         providers: Sequence[Provider] | None = None,
         arena: bool | None = None,
+        native: Nativizer | None = None,
     ) -> None:
         self.module = module
         self.placement: Placement = place(module, mesh, rank)
         self.program: Program = flatten(module, self.placement)
+        self.native = native
         self.comm = comm
         self.observer = observer
         self.providers = default_providers() if providers is None else tuple(providers)
         self.arena = not os.environ.get("MAIAC_NO_ARENA") if arena is None else arena
         self._lock = threading.RLock()
         self._ready: _Ready | None = None
+        self._watched: _Ready | None = None
         self._known: dict[Sizes, _Known] = {}
         self._pool = ArenaPool()
         self._clock = itertools.count(1)
@@ -106,10 +113,10 @@ class Executor:
         Inputs are tensors, arrays or numbers as ``main``'s parameters say. MAIA0501 and MAIA0502 where they do not
         fit, MAIA0503 where a kernel fails, MAIA0504 where a weight has no contents.
         """
+        if self.observer is not None:
+            return self._run_observer(inputs, self.observer)
         ready = self._ready or self.prepare()
         inputs, sizes = ready.signature.bind(inputs)
-        if self.observer is not None:
-            return self._run_observer(ready, inputs, sizes, self.observer)
         if ready.states:
             with self._lock:
                 return self._run(ready, inputs, sizes)
@@ -149,10 +156,13 @@ class Executor:
             torch._C._set_grad_enabled(enabled)  # pyright: ignore[reportPrivateUsage]
 
     def run_observed(self, inputs: Sequence[Any]) -> Iterator[Observation]:
-        """Every result of every step, in order, while the program runs; the generator's return value is the results."""
-        ready = self._ready or self.prepare()
+        """Every result of every step, in order, while the program runs; the generator's return value is the results.
+
+        All steps run by reference kernels: machine code has no results in between.
+        """
+        ready = self._watch()
         inputs, sizes = ready.signature.bind(inputs)
-        steps, results = self.program.steps, self._observe(ready, inputs, sizes)
+        steps, results = ready.program.steps, self._observe(ready, inputs, sizes)
         while True:
             try:
                 index, values = next(results)
@@ -179,7 +189,7 @@ class Executor:
                 raise explain(error, ready.observed) from error
             yield step
 
-    def _run_observer(self, ready: _Ready, inputs: Sequence[Any], sizes: Sizes, observer: Observer) -> list[Any]:
+    def _run_observer(self, inputs: Sequence[Any], observer: Observer) -> list[Any]:
         running = self.run_observed(inputs)
         while True:
             try:
@@ -188,27 +198,74 @@ class Executor:
                 return done.value
             observer(found.name, found.loc, found.value)
 
+    def profile(self, inputs: Sequence[Any]) -> list[StepTime]:
+        """What each step of one run took, in order; those of machine code time themselves."""
+        ready = self._ready or self.prepare()
+        inputs, sizes = ready.signature.bind(inputs)
+        calls = [s.native for s in ready.program.steps if s.native is not None]
+        with self._lock:
+            try:
+                for call in calls:
+                    call.times = []
+                return self._profiled(ready, inputs, sizes)
+            finally:
+                for call in calls:
+                    call.times = None
+
+    def _profiled(self, ready: _Ready, inputs: Sequence[Any], sizes: Sizes) -> list[StepTime]:
+        known = dict(zip(ready.signature.symbols, sizes, strict=True)) | ready.signature.known
+        found: list[StepTime] = []
+        begin = last = time.perf_counter()
+        for index, _ in self._observe(ready, inputs, sizes):
+            step, now = ready.program.steps[index], time.perf_counter()
+            if step.native is not None:
+                found += [replace(t, start=t.start - begin) for t in step.native.times or ()]
+            else:
+                flops, traffic = work_of(step, known)
+                found.append(StepTime(step.op.name, step.loc, now - last, flops, traffic, "torch", last - begin))
+            last = time.perf_counter()
+        return found
+
     # **** preparing ****
 
     def prepare(self) -> _Ready:
         """Load weights and generate code, once; ``run`` does it when first called."""
         with self._lock:
             if self._ready is None:
-                self._ready = self._prepare()
+                program = self.program
+                if self.native is not None:
+                    program = self.native(flatten(self.module, self.placement, inline_fusion=False))
+                self._ready = self._prepare(program, self._states())
             return self._ready
 
-    def _prepare(self) -> _Ready:
-        program = self.program
-        initial = load_weights(program.states, self.placement)
-        states = mutable(initial)
+    def _watch(self) -> _Ready:
+        """The program without machine code, to be observed; it shares the states."""
+        if self.native is None:
+            return self._ready or self.prepare()
+        with self._lock:
+            if self._watched is None:
+                self._watched = self._prepare(self.program, self._states())
+            return self._watched
+
+    def _states(self) -> tuple[list[Any], list[torch.Tensor]]:
+        """The states' initial contents, and the tensors that all runs share."""
+        made = self._ready or self._watched
+        if made is not None:
+            return made.initial, made.states
+        initial = load_weights(self.program.states, self.placement)
+        return initial, mutable(initial)
+
+    def _prepare(self, program: Program, given: tuple[list[Any], list[torch.Tensor]]) -> _Ready:
+        initial, states = given
         known = self._sizes_of_states(states)
+        by_state = dict(zip(self.program.states, states, strict=True))
         signature = InputSignature(self.module, self.placement, known)
         space = Space(program, self.providers, self.comm, signature.symbols, known)
-        values = [*load_weights(program.weights, self.placement), *states]
+        values = [*load_weights(program.weights, self.placement), *(by_state[s] for s in program.states)]
         names = [space.weights[w] for w in (*program.weights, *program.states)]
         space.globals.update(zip(names, values, strict=True))
         plain = Emitter(space).compile(f"<maiac {self.module.name}>")
-        return _Ready(signature, space, plain, list(step_kernels(space)), initial, states)
+        return _Ready(program, signature, space, plain, list(step_kernels(space)), initial, states)
 
     def _sizes_of_states(self, states: Sequence[torch.Tensor]) -> dict[str, int]:
         """Symbols that the sizes of states tell."""
@@ -249,7 +306,7 @@ class Executor:
         return results
 
     def _recorded(self, ready: _Ready, inputs: Sequence[Any], sizes: Sizes) -> tuple[Recording, list[Any]]:
-        recording = Recording(self.program, inputs)
+        recording = Recording(ready.program, inputs)
         running = self._observe(ready, inputs, sizes)
         while True:
             try:
@@ -276,12 +333,19 @@ class Executor:
             recording, _ = self._recorded(ready, inputs, sizes)
             for state, contents in zip(ready.states, before, strict=True):
                 state.copy_(contents)
-        return recording.plan(ready.able, {*ready.signature.symbols, *ready.signature.known}).report
+        report = recording.plan(ready.able, {*ready.signature.symbols, *ready.signature.known}).report
+        known = dict(zip(ready.signature.symbols, sizes, strict=True)) | ready.signature.known
+        calls = [s.native for s in ready.program.steps if s.native is not None]
+        told = [c.memory(tuple(known[n] for n in c.symbols)) for c in calls if known.keys() >= set(c.symbols)]
+        arenas, bounds = (sum(m[i] for m in told) for i in (0, 1))
+        return replace(report, arena=report.arena + arenas, lower_bound=report.lower_bound + bounds)
 
     def weight_bytes(self) -> int:
         """Bytes of the weights and states that this rank holds or maps."""
         ready = self._ready or self.prepare()
-        return sum(bytes_held(ready.space.globals[name]) for name in ready.space.weights.values())
+        calls = [s.native for s in ready.program.steps if s.native is not None]
+        held = sum(bytes_held(ready.space.globals[name]) for name in ready.space.weights.values())
+        return held + sum(call.weight_bytes for call in calls)
 
     def generated_text(self) -> str:
         """The generated Python, for debugging."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from maiac.ir.dims import Dim, DimLike, symbols_of
 from maiac.ir.errors import Location, MaiaError
@@ -51,6 +51,40 @@ class Region:
     captured: list[Slot]
 
 
+class NativeCall(Protocol):
+    """Several steps as one call of machine code. ``times``: a list that calls add their kernels' times to, or None."""
+
+    times: list[Any] | None
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights that it holds or maps."""
+        ...
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """The symbols whose values a call passes."""
+        ...
+
+    @property
+    def aliases(self) -> Sequence[tuple[int, int]]:
+        """Pairs (result, operand) that share storage."""
+        ...
+
+    @property
+    def writes(self) -> Sequence[State]:
+        """The states that it changes."""
+        ...
+
+    def memory(self, sizes: tuple[int, ...]) -> tuple[int, int]:
+        """Bytes of its arena at these sizes of ``symbols``, and the least that any plan needs."""
+        ...
+
+    def __call__(self, operands: tuple[Any, ...], sizes: tuple[int, ...]) -> tuple[Any, ...]:
+        """The results."""
+        ...
+
+
 @dataclass(eq=False, slots=True)
 class Step:
     """One kernel call. ``attrs`` may differ from the operation's: stages have become owners."""
@@ -63,6 +97,7 @@ class Step:
     regions: tuple[Region, ...] = ()
     binds: tuple[SymbolBinding, ...] = ()
     collective: bool = False
+    native: NativeCall | None = None
 
     def reads(self) -> Iterator[Slot]:
         """Every value that the step needs, those that its regions capture included."""
@@ -99,7 +134,7 @@ def flatten(module: Module, placement: Placement, inline_fusion: bool = True) ->
     if missing:
         where = ", ".join(f"{a} = {n}" for a, n in placement.at.items())
         raise MaiaError("MAIA0506", f"results {missing} of @main do not reach the rank at {where}")
-    found = list(dict.fromkeys(_globals(steps, results)))
+    found = list(dict.fromkeys(globals_of(steps, results)))
     return Program(
         module,
         placement,
@@ -111,11 +146,12 @@ def flatten(module: Module, placement: Placement, inline_fusion: bool = True) ->
     )
 
 
-def _globals(steps: Iterable[Step], results: Iterable[Source | None]) -> Iterator[Weight]:
+def globals_of(steps: Iterable[Step], results: Iterable[Source | None]) -> Iterator[Weight]:
+    """The weights and states that steps read, regions included; one that is read twice comes twice."""
     for step in steps:
         yield from (v for v in step.operands if isinstance(v, Weight))
         for region in step.regions:
-            yield from _globals(region.steps, region.results)
+            yield from globals_of(region.steps, region.results)
     yield from (v for v in results if isinstance(v, Weight))
 
 
@@ -284,6 +320,9 @@ def _new_symbols(types: Sequence[Type], bound: set[str], placement: Placement) -
 
 def aliases(step: Step) -> list[tuple[int, Source]]:
     """Pairs (result, operand) that may share storage, by declaration; everything with everything for control flow."""
+    if step.native is not None:
+        found = ((i, step.operands[j]) for i, j in step.native.aliases)
+        return [(i, v) for i, v in found if v is not None]
     if step.collective or step.op.name in CONTROL or not _only_tensors(step):
         read = [*dict.fromkeys(step.reads())]
         return [(i, v) for i in range(len(step.results)) for v in read]

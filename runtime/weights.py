@@ -106,6 +106,19 @@ def _mapped(path: Path, _identity: tuple[int, ...]) -> mmap.mmap:
 _PLACES: dict[int, tuple[int, Path]] = {}  # address of a map -> its size and file
 
 
+def forget_pages(path: Path) -> None:
+    """Let the system take back the pages of a mapped file that were only read; they come again when they are touched.
+
+    For files whose maps nobody writes to: what was written would be lost.
+    """
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    for _, (_, mapped) in _PLACES.items():
+        if mapped == path:
+            map_file(mapped).madvise(mmap.MADV_DONTNEED)
+            return
+
+
 def file_origin(tensor: torch.Tensor) -> MappedTensor | None:
     """The place in a mapped file that a tensor looks at, whoever made the view; None where it has contents of its own.
 

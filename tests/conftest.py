@@ -17,6 +17,11 @@ _scratch = tempfile.TemporaryDirectory(prefix="maiac-tests-")
 os.environ["YOLO_CONFIG_DIR"] = _scratch.name
 os.environ["MPLCONFIGDIR"] = _scratch.name
 
+# Machine code is built where it is wanted: most tests compile many small programs and are about something else. What is
+# built stays for the next run.
+os.environ.setdefault("MAIAC_NATIVE", "0")
+os.environ.setdefault("MAIAC_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"maiac-tests-cache-{os.getuid()}"))
+
 # A run in the background ignores Ctrl-C, and so would the processes that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,14 +17,54 @@ from .sampling import Sample, Sampler
 
 
 @op("q:float, k:float, v:float, mask? -> y")
-def attention(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False, scale: float | None = None) -> Any:
+def attention(
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    window: int = 0,
+) -> Any:
     """softmax(q k^T * scale + mask) v over the last two dims (Vaswani et al. 2017).
 
     q[*b h t d], k[*b g s d], v[*b g s e]; h is a multiple of g (grouped queries). mask: bool (true takes part) or
-    float (added), broadcast to [*b h t s]. scale: 1/sqrt(d) where None. causal: position i sees 0..i.
+    float (added), broadcast to [*b h t s]. scale: 1/sqrt(d) where None. causal: position i sees 0..i. window: it sees
+    only less than so many positions back, and ahead where not causal (0: all). softcap c: scores become
+    c tanh(score / c) before the mask (0: as they are). A row that sees nothing is 0.
     """
     grouped = q.ndim > 3 and q.shape[-3] != k.shape[-3]
-    return F.scaled_dot_product_attention(q, k, v, mask, 0.0, causal, scale=scale, enable_gqa=grouped)
+    if window or (causal and mask is not None):
+        mask, causal = _limited(mask, _seen(q.shape[-2], k.shape[-2], causal, window)), False
+    if not softcap:
+        return F.scaled_dot_product_attention(q, k, v, mask, 0.0, causal, scale=scale, enable_gqa=grouped)
+    if causal:
+        mask = _seen(q.shape[-2], k.shape[-2], True, 0)
+    if grouped:
+        k, v = (x.repeat_interleave(q.shape[-3] // k.shape[-3], -3) for x in (k, v))
+    wide = torch.promote_types(q.dtype, torch.float32)
+    scores = (q.to(wide) @ k.to(wide).mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    scores = torch.tanh(scores / softcap) * softcap
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else scores + mask.to(wide)
+    weights = torch.softmax(scores, -1)
+    return torch.where(weights.isnan(), 0.0, weights).to(q.dtype) @ v
+
+
+def _seen(t: int, s: int, causal: bool, window: int) -> torch.Tensor:
+    """Which of s positions each of t sees."""
+    back = torch.arange(t)[:, None] - torch.arange(s)
+    seen = back >= 0 if causal else torch.ones(t, s, dtype=torch.bool)
+    return seen & (back < window) & (back > -window) if window else seen
+
+
+def _limited(mask: Any, seen: torch.Tensor) -> Any:
+    """A mask that also hides what is not seen."""
+    if mask is None:
+        return seen
+    return mask & seen if mask.dtype is torch.bool else mask.masked_fill(~seen, -torch.inf)
 
 
 @attention.infer
@@ -36,7 +76,11 @@ def _(
     *,
     causal: bool = False,
     scale: float | None = None,
+    softcap: float = 0.0,
+    window: int = 0,
 ) -> Type:
+    if softcap < 0 or window < 0:
+        raise TypeFault(f"softcap is {softcap} and window is {window}; neither may be negative", "MAIA0107")
     if min(q.rank, k.rank, v.rank) < 2 or q.rank != k.rank or k.rank != v.rank:
         raise TypeFault(f"q is {q}, k is {k}, v is {v}; expected equal ranks of at least 2")
     if q.dims[-1] != k.dims[-1] or k.dims[-2] != v.dims[-2]:
@@ -62,10 +106,11 @@ def _(
     mask: TensorType | None = None,
     *,
     causal: bool = False,
+    window: int = 0,
     **_: Any,
 ) -> Type:
-    if causal and q.split[-2]:
-        raise TypeFault(f"attention: causal positions must be whole, but q is {q}", "MAIA0108")
+    if (causal or window) and q.split[-2]:
+        raise TypeFault(f"attention: causal positions and windows must be whole, but q is {q}", "MAIA0108")
     if any(t.owed for t in (q, k, v)) or any(any(t.split[-2:]) for t in (k, v)) or q.split[-1]:
         raise TypeFault(f"attention: keys and head dims must be whole, but q is {q}, k is {k}, v is {v}", "MAIA0108")
     if not q.split[:-2] == k.split[:-2] == v.split[:-2]:
@@ -98,3 +143,7 @@ def _(s: Sampler) -> Iterator[Sample]:
     yield (q, s.real(2, 2, 10, 8), s.real(2, 2, 10, 8)), {}
     yield (q, s.real(2, 1, 6, 8), s.real(2, 1, 6, 8)), {}
     yield (s.real(4, 6, 8), s.real(4, 2, 8), s.real(4, 2, 8)), {}
+    yield (q, k, v), {"causal": True, "window": 2}
+    yield (q, s.real(2, 2, 10, 8), s.real(2, 2, 10, 8), s.real(2, 1, 6, 10)), {"window": 3, "softcap": 1.5}
+    yield (q, s.real(2, 2, 6, 8), s.real(2, 2, 6, 4)), {"softcap": 0.5, "causal": True}
+    yield (q, k, v, s.bools(6, 6) | torch.eye(6, dtype=torch.bool)), {"causal": True}

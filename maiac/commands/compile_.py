@@ -36,11 +36,16 @@ def compile(
     golden: Annotated[
         bool | None, typer.Option("--golden/--no-golden", help="Store results for the self-test; by default if quick.")
     ] = None,
+    require_fusion: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=N", help="Fail unless N such operations are found, as attention=12; repeatable."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Compile a model into an artifact."""
     from ..driver import compile as compile_model
 
+    required = required_fusions(require_fusion or [])
     start = time.perf_counter()
     path = output or default_output(model)
     require_other_file(model, path)
@@ -54,6 +59,7 @@ def compile(
             passes=passes,
             dump_ir=dump_ir,
             random_weights=random_weights,
+            require_fusion=required,
             progress=report,
         )
         manifest = artifact.save(path, golden=golden, link_weights=link_weights, progress=report)
@@ -66,6 +72,19 @@ def compile(
         return
     out().print(f"[bold]{path}[/bold]  {bytes_text(size)}, compiled in {seconds_text(seconds)}\n", highlight=False)
     out().print(facts(describe(artifact)))
+
+
+def required_fusions(texts: list[str]) -> dict[str, int]:
+    """What --require-fusion asks for; bad usage where it is not NAME=NUMBER, MAIA0308 where a name is none."""
+    from ..passes.fusion import parse_required
+    from ..passes.fusion.required import check_names
+
+    try:
+        required = parse_required(texts)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--require-fusion") from None
+    check_names(required)
+    return required
 
 
 def default_output(model: str) -> str:

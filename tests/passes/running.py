@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from maiac.ir import Module, TensorType, Type, Weight
+from maiac.ir import Module, Quantized, TensorType, Type, Weight
 from maiac.ir.dims import evaluate
-from maiac.ir.ops.values import to_torch
+from maiac.ir.ops.values import QTensor, to_torch
 from maiac.ir.types import DimType
 from maiac.passes.clone import clone_module
 from maiac.runtime import Executor
@@ -27,6 +27,9 @@ def make(type: Type, sizes: dict[str, int], generator: torch.Generator) -> Any:
         return evaluate(type.value, sizes)
     assert isinstance(type, TensorType)
     shape = [evaluate(d, sizes) for d in type.dims]
+    if isinstance(type.dtype, Quantized):
+        codes = make(TensorType(type.element, type.dims), sizes, generator)
+        return QTensor(codes, torch.full([int(d) for d in type.dtype.scale_shape(tuple(shape))], 0.5), None, type.dtype)  # type: ignore[arg-type]
     dtype = to_torch(type.element)
     if dtype is torch.bool:
         return torch.rand(shape, generator=generator) < 0.5
@@ -77,4 +80,17 @@ def _same(x: Any, y: Any) -> bool:
     return bool((nan | ((x == y) & (torch.signbit(x) == torch.signbit(y)))).all())
 
 
-__all__ = ["fill", "inputs_for", "make", "run", "same_bits", "sizes_for"]
+def close(a: list[Any], b: list[Any]) -> bool:
+    """Whether two lists of results are equal up to the rounding of their dtypes; NaN equals NaN."""
+    return len(a) == len(b) and all(_close(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _close(x: Any, y: Any) -> bool:
+    if not isinstance(x, torch.Tensor) or not x.dtype.is_floating_point:
+        return _same(x, y)
+    if x.dtype != y.dtype or x.shape != y.shape:
+        return False
+    return torch.allclose(x, y, rtol=16 * torch.finfo(x.dtype).eps, atol=16 * torch.finfo(x.dtype).eps, equal_nan=True)
+
+
+__all__ = ["close", "fill", "inputs_for", "make", "run", "same_bits", "sizes_for"]

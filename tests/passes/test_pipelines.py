@@ -161,15 +161,19 @@ def test_a_misspelt_pass_or_option_gets_a_suggestion():
     assert "min_ops" in caught.value.hint
 
 
+FUSION = ["fuse_patterns", "fold", "cse", "dce", "fuse", "dce", "outline"]
+
+
 def test_the_default_pipeline_is_text_too():
     chosen = default_pipeline()
     assert parse_pipeline(pipeline_text(chosen)) == chosen
-    assert [p.name for p in chosen] == ["canonicalize", "qdq", "fold", "canonicalize", "cse", "dce", "outline"]
+    clean = ["canonicalize", "qdq", "fold", "canonicalize", "cse", "dce"]
+    assert [p.name for p in chosen] == [*clean, *FUSION]
 
 
 def test_the_default_pipeline_quantizes_and_partitions_before_it_outlines():
     names = [p.name for p in default_pipeline(quantize="int8", mesh={"tp": 2, "pp": 1})]
-    assert names[6:] == ["quantize", "partition", "cse", "dce", "outline"]
+    assert names[6:] == ["quantize", "partition", "cse", "dce", *FUSION]
     assert "partition" not in [p.name for p in default_pipeline(mesh={"tp": 1})]
 
 

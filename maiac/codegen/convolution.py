@@ -1,0 +1,47 @@
+"""Convolutions as the kernel library sees them: nineteen numbers, an algorithm, and the memory that it borrows."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from maiac.ir.dims import DimLike, evaluate
+
+from .build import kernel_library
+from .lowering import Packing
+
+KINDS = ("direct", "depthwise", "winograd2", "winograd4")  # as in conv.h
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The fields of ``maia::Conv`` in order, and the algorithm."""
+
+    fields: tuple[DimLike, ...]
+    kind: str
+
+    @staticmethod
+    def choose(fields: Sequence[DimLike], likely: Mapping[str, int]) -> Convolution:
+        """The algorithm that should be fastest at the likely sizes."""
+        numbers = [evaluate(f, likely) for f in fields]
+        return Convolution(tuple(fields), KINDS[kernel_library().maia_conv_choose(_array(numbers))])
+
+    def workspace(self, numbers: Sequence[int]) -> int:
+        """Bytes that a call borrows, once the fields are numbers."""
+        return kernel_library().maia_conv_workspace(KINDS.index(self.kind), _array(numbers))
+
+    def packing(self, numbers: Sequence[int]) -> Packing:
+        """How the weights are laid out; of the fields, those of the weights matter."""
+        body = (
+            "    Conv geometry;\n"
+            "    memcpy(&geometry, s, sizeof geometry);\n"
+            f"    if (!p) return conv_packed_bytes(ConvKind::{self.kind}, geometry);\n"
+            f"    conv_pack(ConvKind::{self.kind}, geometry, (const float*)p[0], p[3]);\n"
+            "    return 0;\n"
+        )
+        return Packing("conv", body, tuple(numbers))
+
+
+def _array(numbers: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
+    return (ctypes.c_int64 * len(numbers))(*numbers)

@@ -1,0 +1,85 @@
+#include "tile.h"
+
+#include <utility>
+
+namespace maia {
+
+template <int R, int P>
+static void run_tile(const Tile& t) {
+    constexpr int V = P * VECTORS;
+    vf sums[R][V];
+#pragma GCC unroll 32
+    for (int i = 0; i < R * V; i++) sums[i / V][i % V] = vf{};
+    const float* b = t.panels;
+    const float* const* rows = t.rows;
+    const char* ahead = t.ahead;
+    int64_t run = t.run, step = P == 1 && ahead ? t.ahead_step : run, left = t.positions, panel_step = t.panel_step;
+    do {
+        const float* a[R];
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) a[r] = rows[r];
+        rows += t.row_step;
+        int64_t k = 0;
+        do {
+            int64_t end = k + step < run ? k + step : run;
+            if constexpr (P == 1) {
+                __builtin_prefetch(ahead, 0, 2);
+                ahead += 64;
+            }
+            do {
+                // Whichever of the two factors has fewer registers to fill is held, the other one passes by.
+                if constexpr (V <= 2 || V < R) {
+                    vf right[V];
+#pragma GCC unroll 16
+                    for (int v = 0; v < V; v++) right[v] = load(b + v / VECTORS * panel_step + v % VECTORS * W);
+#pragma GCC unroll 16
+                    for (int r = 0; r < R; r++) {
+                        vf left = splat(a[r][k]);
+#pragma GCC unroll 16
+                        for (int v = 0; v < V; v++) sums[r][v] += left * right[v];
+                    }
+                } else {
+                    vf left[R];
+#pragma GCC unroll 16
+                    for (int r = 0; r < R; r++) left[r] = splat(a[r][k]);
+#pragma GCC unroll 16
+                    for (int v = 0; v < V; v++) {
+                        vf right = load(b + v / VECTORS * panel_step + v % VECTORS * W);
+#pragma GCC unroll 16
+                        for (int r = 0; r < R; r++) sums[r][v] += left[r] * right;
+                    }
+                }
+                b += NR;
+            } while (++k < end);
+        } while (k < run);
+    } while (--left > 0);
+    if (t.add) {
+#pragma GCC unroll 32
+        for (int i = 0; i < R * V; i++) sums[i / V][i % V] += load(t.out + i * W);
+    }
+#pragma GCC unroll 32
+    for (int i = 0; i < R * V; i++) store(t.out + i * W, sums[i / V][i % V]);
+}
+
+typedef void (*Run)(const Tile&);
+
+// One for each shape that tile_panels allows; null for the others.
+template <int I>
+static constexpr Run entry() {
+    constexpr int R = I / 6 + 1, P = I % 6 + 1;
+    if constexpr (P <= tile_panels(R))
+        return run_tile<R, P>;
+    else
+        return nullptr;
+}
+template <int... I>
+static Run find(int i, std::integer_sequence<int, I...>) {
+    static constexpr Run table[] = {entry<I>()...};
+    return table[i];
+}
+
+void tile(int rows, int panels, const Tile& t) {
+    find((rows - 1) * 6 + panels - 1, std::make_integer_sequence<int, MR * 6>())(t);
+}
+
+}  // namespace maia

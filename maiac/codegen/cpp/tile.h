@@ -1,0 +1,45 @@
+// The register-blocked inner loop of matrix products and convolutions: a few rows times a few packed panels.
+#pragma once
+#include "simd.h"
+
+namespace maia {
+
+// A packed panel holds NR columns of the right factor, k by k: element (k, column) at panel[k * NR + column].
+constexpr int VECTORS = W == 4 ? 3 : 2;  // in a panel's row
+constexpr int NR = VECTORS * W;
+
+// The most rows of a tile: as many as leave registers for a panel's row and a broadcast, at least 8 sums to hide the
+// latency of a multiply-add, and no more than there are general registers for the rows' pointers (x86 has 16).
+#if defined(__AVX512F__)
+constexpr int MR = 12;
+#elif defined(__aarch64__)
+constexpr int MR = 8;
+#else
+constexpr int MR = W == 4 ? 3 : 6;
+#endif
+
+// out[row, column] = sum over positions p and 0 <= k < run of rows[p * row_step + row][k] * panel[p * run + k, column].
+// One position makes a matrix product, the taps of a filter make a convolution. The sum runs in ascending order for
+// every shape of tile, so that the result does not depend on how the work is cut.
+struct Tile {
+    const float* const* rows;
+    int64_t row_step;
+    int64_t positions, run;  // both at least 1
+    const float* panels;     // of the first panel; the next one is panel_step floats on
+    int64_t panel_step;
+    float* out;  // panels * NR floats for each row, without gaps
+    bool add;    // whether the sums are added to what `out` holds; pieces of a long sum lose less than one sum would
+    // Memory that will be read soon: a tile of one panel asks for a line of it every ahead_step k; null for none. The
+    // processor's own prefetching begins too late for every panel, and in one burst the requests would wait for each
+    // other.
+    const char* ahead;
+    int64_t ahead_step;
+};
+
+// The most panels of a tile of so many rows: where rows do not fill the registers, more panels do.
+constexpr int tile_panels(int rows) { return rows > MR / 2 ? 1 : MR / rows < 6 ? MR / rows : 6; }
+
+// 1 <= rows <= MR, 1 <= panels <= tile_panels(rows).
+void tile(int rows, int panels, const Tile& t);
+
+}  // namespace maia
