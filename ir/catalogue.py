@@ -454,7 +454,8 @@ CATALOGUE: dict[str, Entry] = {
     "MAIA0711": Entry(
         "engine cannot run this model",
         "The engine asked for by --vs is not installed, or cannot run this kind of source.",
-        "`ort` runs ONNX sources; `eager` and `inductor` run PyTorch sources (.pt2, Hugging Face folders, factories).",
+        "`ort` and `openvino` run ONNX files, and PyTorch sources through an export; `eager` and `inductor` run PyTorch "
+        "sources (.pt2, Hugging Face folders, factories).",
     ),
     "MAIA0712": Entry(
         "nothing to compare with",

@@ -157,5 +157,6 @@ def kernel_library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(build_library("kernels", texts, ["-O3"])), mode=ctypes.RTLD_GLOBAL)
     for name in ("maia_run", "maia_conv_choose", "maia_conv_workspace"):
         getattr(library, name).restype = ctypes.c_int64
+    library.maia_run.argtypes = (ctypes.c_void_p,) * 4
     library.maia_conv_workspace.argtypes = (ctypes.c_int64, ctypes.c_void_p)
     return library

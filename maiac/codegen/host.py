@@ -28,7 +28,8 @@ from .loops import Splat
 from .lower_fusion import lower_fusion
 from .lower_maps import single as lower_elementwise
 from .lowering import HANDLERS, Context
-from .segment import Output, Segment
+from .planning import Output
+from .segment import Segment
 from .states import direct_reads
 from .store import PackStore
 from .views import Buffer, View, dense

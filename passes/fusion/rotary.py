@@ -160,7 +160,7 @@ def rotary_of_parts(op: Op, b: Rewriter) -> Outcome:
                 continue
             run, interleaved = found
             for x, cos in both_orders(first):
-                if run_of(_bare(x)) == run and x.type == rotated.type:
+                if run in (run_of(x), run_of(_bare(x))) and x.type == rotated.type:
                     return _rotary(op, x, cos, sin, interleaved, b)
             return Miss("what is turned is not what is multiplied by the cosine", rotated)
     return None

@@ -1,14 +1,15 @@
 #include "conv.h"
 
+#include <initializer_list>
+
 #include "conv_kinds.h"
 #include "panel.h"
 #include "pool.h"
 #include "product.h"
+#include "whole.h"
 
 namespace maia {
 namespace {
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Panels for the direct kind, group by group: k runs over rows of taps, taps, channels.
 void pack_direct(const Conv& c, const float* w, float* packed) {
@@ -28,28 +29,16 @@ void pack_direct(const Conv& c, const float* w, float* packed) {
     });
 }
 
-}  // namespace
-
-bool conv_fits(ConvKind kind, const Conv& c) {
-    if (kind == ConvKind::direct) return true;
-    if (kind == ConvKind::depthwise) return c.groups == c.c && c.o == c.c;
-    return c.groups == 1 && c.kh == 3 && c.kw == 3 && c.sh == 1 && c.sw == 1 && c.dh == 1 && c.dw == 1;
-}
-
-namespace {
-
-// Cycles of one core that the kinds should take. The figures were fitted to measurements on Zen 3; what matters is their
-// relation: products run near the peak, filters stream from memory, transforms take a few hundred cycles for each square
-// and vector of channels.
+// Cycles of one core, with its share of the memory, that a kind should take. The figures were fitted to measurements on
+// Zen 3; what matters is their relation: products run near the peak, filters stream from memory, transforms take a few
+// hundred cycles for each square and vector of channels.
 double cycles_of(ConvKind kind, const Conv& c) {
-    constexpr double PEAK = 2 * W * 0.9, BYTES = 5;  // multiply-adds and bytes from memory in a cycle
+    constexpr double PEAK = 2 * W * 0.9, BYTES = 4.5;  // multiply-adds, and bytes from memory, in a cycle
     double panels = double(divide_up(c.o, NR)), vectors_in = double(divide_up(c.c, W)), vectors_out = panels * VECTORS;
     double images = double(c.n > 0 ? c.n : 1), high = double(c.oh > 0 ? c.oh : 32), wide = double(c.ow > 0 ? c.ow : 32);
-    double share = 1.0 / threads();  // threads share the memory
     auto products = [&](double rows, double k) {
-        double streamed = panels * NR * k * 4 / BYTES / share;
-        double tiles = std::ceil(rows / MR) * panels;
-        double computed = rows * panels * NR * k / PEAK + tiles * 50;
+        double streamed = panels * NR * k * 4 / BYTES;
+        double computed = rows * panels * NR * k / PEAK + std::ceil(rows / MR) * panels * 50;
         return std::fmax(computed, streamed) + 0.25 * std::fmin(computed, streamed);
     };
     if (kind == ConvKind::direct) return products(images * high * wide, double(9 * c.c));
@@ -60,6 +49,12 @@ double cycles_of(ConvKind kind, const Conv& c) {
 }
 
 }  // namespace
+
+bool conv_fits(ConvKind kind, const Conv& c) {
+    if (kind == ConvKind::direct) return true;
+    if (kind == ConvKind::depthwise) return c.groups == c.c && c.o == c.c;
+    return c.groups == 1 && c.kh == 3 && c.kw == 3 && c.sh == 1 && c.sw == 1 && c.dh == 1 && c.dw == 1;
+}
 
 ConvKind conv_choose(const Conv& c) {
     if (conv_fits(ConvKind::depthwise, c)) return ConvKind::depthwise;

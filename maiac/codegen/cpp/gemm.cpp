@@ -3,14 +3,13 @@
 #include "panel.h"
 #include "pool.h"
 #include "product.h"
+#include "whole.h"
 
 namespace maia {
 namespace {
 
 constexpr int64_t CONVERTED = 4 << 20;  // floats of left factors that are converted in advance
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t size_of(Type type) { return type == Type::f32 ? 4 : 2; }
 
 // Both factors as the callbacks of a product see them.
@@ -96,6 +95,7 @@ void run(const Product& p, const Factors& f) {
 
 // Left factors that are not rows of floats are converted first, so much at a time as stays in the last cache.
 void run_any(Product p, Factors f) {
+    if (p.batch <= 0 || p.m <= 0 || p.n <= 0) return;
     p.source = &f;
     if ((f.left.type == Type::f32 && f.left.k_step == 1) || p.run == 0) return run(p, f);
     Factor a = f.left;

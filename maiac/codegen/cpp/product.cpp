@@ -1,6 +1,7 @@
 #include "product.h"
 
 #include "pool.h"
+#include "whole.h"
 
 namespace maia {
 namespace {
@@ -12,9 +13,6 @@ constexpr int64_t TASKS = 12;            // for each thread, so that none waits 
 constexpr int64_t AHEAD_LEAST = 2, AHEAD_MOST = 6;  // k from one request for the next panel to the next
 constexpr int64_t JOINED = 4;            // tiles that the epilogue gets in one call
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // m rows in tiles of nearly equal height: the first `tall` have base + 1 rows, the others base.
@@ -35,6 +33,7 @@ struct Plan {
     int64_t block, group, blocks, groups;
     bool panels_outside;  // whether tasks go through all rows before the next panels
     bool share_panels;    // whether all threads work on the same panels
+    bool panels_kept;     // whether all panels stay in a core's own cache
 
     explicit Plan(const Product& product);
     int64_t tasks() const { return p.batch * blocks * groups; }
@@ -50,6 +49,7 @@ Plan::Plan(const Product& product) : p(product), rows(p.m), panels(divide_up(p.n
     cut();
     panels_outside = p.n > p.m;
     share_panels = panels_outside && blocks >= threads();
+    panels_kept = p.batch * panels * k * NR * int64_t(sizeof(float)) <= CACHE;
 }
 
 void Plan::cut() {
@@ -149,6 +149,7 @@ void Task::find_panels(Tile& t, int64_t index, int64_t panel, int64_t width) {
     t.panel_step = plan.k * NR;
     const float* first = p.packed + (entry * plan.panels + panel) * t.panel_step;
     t.panels = first + k0 * NR;
+    if (plan.panels_kept) return;
     if (panel + width < (plan.share_panels ? plan.panels : panel1))
         t.ahead = (const char*)(t.panels + width * t.panel_step);
     else if (index + 1 < plan.pieces)

@@ -12,12 +12,12 @@ struct Product {
     int64_t piece;           // sums are made in pieces of about so many k, for accuracy; 0 for what is fastest
     bool alone;              // whether the caller is one of many threads that have work of this kind
     // Sets out[p * step + i], for 0 <= p < positions and 0 <= i < count, to the place of row `row + i` at position p.
-    // Where rows_copied is set, `space` has room for all of these rows.
+    // Where rows_copied is set, `space` has room for copies of all of them.
     void (*rows)(const void* source, int64_t entry, int64_t row, int64_t count, const float** out, int64_t step,
                  float* space);
     bool rows_copied;
-    // Writes the part k0 <= k < k1 of a panel to `out`. Null: all panels lie at `packed`, k by k, panel by panel, entry by
-    // entry.
+    // Writes the part k0 <= k < k1 of a panel to `out`. Null: all panels lie at `packed`, k by k, panel by panel, entry
+    // by entry.
     void (*panel)(const void* source, int64_t entry, int64_t panel, int64_t k0, int64_t k1, float* out);
     const void* source;
     const float* packed;

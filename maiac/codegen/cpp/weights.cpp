@@ -3,11 +3,10 @@
 #include "panel.h"
 #include "pool.h"
 #include "transpose.h"
+#include "whole.h"
 
 namespace maia {
 namespace {
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 template <class T>
 float to_float(const T& x) {

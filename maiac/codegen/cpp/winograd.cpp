@@ -3,13 +3,10 @@
 #include "conv_kinds.h"
 #include "pool.h"
 #include "product.h"
+#include "whole.h"
 
 namespace maia {
 namespace {
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // The transforms along one dim, d of the image (M + 2 values), g of the filter (3) and m of the products. They evaluate
 // polynomials at a few points and interpolate: at 0, 1, -1 and infinity for M = 2.
@@ -331,6 +328,8 @@ void conv_winograd(ConvKind kind, const Conv& c, const float* x, const void* pac
                    const void* context) {
     Job job = {c, Blocks(square_of(kind), c), x, (const float*)packed, epilogue, context};
     if (job.b.squares <= 0 || c.o <= 0) return;
+    // Whoever asked for the workspace with more threads did not know of this one.
+    if (job.b.shared && !workspace) workspace = scratch(0, job.b.floats() * int64_t(sizeof(float)), CALLER_SLOT);
     if (kind == ConvKind::winograd2) return job.b.shared ? run_shared<2>(job, workspace) : run_apart<2>(job);
     job.b.shared ? run_shared<4>(job, workspace) : run_apart<4>(job);
 }
