@@ -61,8 +61,33 @@ def _groups(block: Block, widest: int) -> list[Group]:
             note_miss("merge_products", op, miss)
     groups: list[Group] = []
     for ops in found.values():
-        groups += _within(ops, widest)
+        groups += _within(_apart(ops), widest)
     return groups
+
+
+def _apart(ops: Sequence[Op]) -> list[Op]:
+    """Products whose results do not meet in one elementwise op: ``silu(gate) * up`` is an epilogue of the one product.
+
+    Joined, it would be a loop of its own over halves of a larger result.
+    """
+    meet = [_meeting(op) for op in ops]
+    for op, user in zip(ops, meet, strict=True):
+        if user is not None and meet.count(user) > 1:
+            note_miss("merge_products", op, Miss("its result meets another's: that is an epilogue", op.result))
+    return [op for op, user in zip(ops, meet, strict=True) if user is None or meet.count(user) == 1]
+
+
+def _meeting(op: Op) -> Op | None:
+    """The elementwise op of several operands that a product's result comes to, through others of one operand."""
+    user = only_user(op.result)
+    while user is not None and _is_elementwise(user):
+        user = only_user(user.result)
+    joins = user is not None and len(user.operands) > 1 and user.name not in TERMINATORS and user.name != "call"
+    if not joins or user is None:
+        return None
+    definition = get_op(user.name)
+    letters = {t.letters for t in (*definition.signature.operands, *definition.signature.results)}
+    return user if letters == {("~b",)} else None
 
 
 def _within(ops: Sequence[Op], widest: int) -> Iterator[Group]:
