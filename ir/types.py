@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from .dims import DimLike, Symbol, product, simplify, substitute, symbols_of
+from .dims import Dim, DimLike, Symbol, product, simplify, substitute, symbols_of
 from .dtypes import DType
 from .errors import TypeFault
 
@@ -121,7 +121,7 @@ class TensorType:
     @property
     def is_static(self) -> bool:
         """Whether every dim is a number."""
-        return all(isinstance(d, int) for d in self.dims)
+        return not any(d.__class__ is Dim for d in self.dims)
 
     def whole(self) -> TensorType:
         """The same type on one device: nothing split, nothing owed."""
@@ -223,11 +223,14 @@ def inner_types(type: Type) -> Iterator[TensorType]:
         yield type
 
 
+_NONE: frozenset[str] = frozenset()
+
+
 def type_symbols(type: Type) -> frozenset[str]:
     """The names of all symbols in a type."""
     match type:
         case TensorType():
-            return frozenset().union(*(symbols_of(d) for d in type.dims))
+            return _NONE if type.is_static else frozenset().union(*map(symbols_of, type.dims))
         case SequenceType() | OptionalType():
             return type_symbols(type.element)
         case DimType():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from .attributes import MeshAxis
 from .checks import attr_faults, global_faults, recursion, type_faults
@@ -29,6 +30,23 @@ def verify(module: Module) -> None:
         raise MaiaError("MAIA0106", f"module @{module.name} has {len(faults)} {what}", details=faults)
     for check in also_check:
         check(module)
+
+
+_INFERRED: dict[Any, list[Type]] = {}  # of ops without regions; a program's layers repeat, and passes change few ops
+_MOST_INFERRED = 1 << 14
+
+
+def _inferred(definition: OpDef, types: Sequence[Type | None], op: Op) -> list[Type]:
+    """The types that the definition gives for an op."""
+    if op.regions:
+        return definition.result_types(types, op.attrs, op.regions)
+    key = (op.name, tuple(types), repr(op.attrs))  # the text tells true from 1, which are equal
+    found = _INFERRED.get(key)
+    if found is None:
+        if len(_INFERRED) >= _MOST_INFERRED:
+            _INFERRED.clear()
+        found = _INFERRED[key] = definition.result_types(types, op.attrs)
+    return found
 
 
 class _Checker:
@@ -194,7 +212,7 @@ class _FunctionChecker:
         """The definition infers the types that the op carries, and its facts hold."""
         types = [None if v is None else v.type for v in op.operands]
         try:
-            inferred = definition.result_types(types, op.attrs, op.regions)
+            inferred = _inferred(definition, types, op)
         except TypeFault as fault:
             self.fault(op, str(fault))
             return

@@ -63,8 +63,8 @@ def run_pipeline(
     """Run passes in order on a module, in place.
 
     dump_dir: a folder that gets ``00-captured.maia``, then the text after each pass, ``03-dce.maia``. verify: check
-    the module before the first pass and after each one. A pass that raises anything but a MaiaError, or whose result
-    does not verify, raises PassFault (MAIA0301) and leaves ``maiac-repro-<pass>.maia`` in dump_dir or here.
+    the module before the first pass and after each one that changed it. A pass that raises anything but a MaiaError, or
+    whose result does not verify, raises PassFault (MAIA0301) and leaves ``maiac-repro-<pass>.maia`` in dump_dir or here.
     """
     return _Run(module, list(passes), Path(dump_dir) if dump_dir is not None else None, verify).all(progress)
 
@@ -108,7 +108,7 @@ class _Run:
         finally:
             NOTES.reset(token)
         seconds = time.perf_counter() - start
-        if self.check:
+        if self.check and changed:
             try:
                 verify(self.module)
             except MaiaError as error:

@@ -51,6 +51,10 @@ def epilogue(
         "const auto finish = [&](const float* tile, int64_t ld_, int64_t row, int64_t rows, int64_t col, int64_t to) {"
     )
     w.emit("for (int64_t r = 0; r < rows; r++) {", 2)
+    if len(rows) == 1:  # what the next tile will write and read, while the products before it are made
+        for at, (name, step) in enumerate(zip(names, columns, strict=True)):
+            if step == "1" and rows[0].steps[at] != 0:
+                w.emit(f"__builtin_prefetch({name} + (row + rows + r) * {w.size(rows[0].steps[at])} + col);", 3)
     indices(w, rows, "row + r", 3)
     for at, (name, step) in enumerate(zip(names, columns, strict=True)):
         moved = [f"o{k} * {w.size(loop.steps[at])}" for k, loop in enumerate(rows) if loop.steps[at] != 0]

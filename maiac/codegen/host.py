@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from maiac.ir.dims import DimLike, Symbol, symbols_of
+from maiac.ir.dims import DimLike, Symbol, bounds, symbols_of
 from maiac.ir.graph import Op, State, Weight
 from maiac.ir.types import TensorType
 from maiac.runtime.plan import Program, Slot, Source, Step, globals_of
@@ -102,7 +102,7 @@ class _Cutter:
             for value in step.reads():
                 self.users.setdefault(value, []).append(i)
         self.ctx.homes = homes_of(program.steps, {v for v in program.results if isinstance(v, Slot)}, self.ctx)
-        self.ctx.direct = direct_reads(program.steps)
+        self.ctx.direct, self.ctx.updates = direct_reads(program.steps)
         for arg in program.args:
             self.outside(arg)
 
@@ -139,14 +139,19 @@ class _Cutter:
 
     def lower(self, step: Step) -> str | None:
         """Lower one step; why it cannot be, if so. What it left behind is taken back then."""
-        kernels = len(self.ctx.kernels)
+        ctx = self.ctx
+        kernels, copies = len(ctx.kernels), len(ctx.copies)
+        places = {v: ctx.places[v] for v in step.operands if v in ctx.places}
         try:
             self.checked(step)
             return None
         except Unsupported as error:
-            del self.ctx.kernels[kernels:]
+            del ctx.kernels[kernels:]
+            ctx.places.update(places)  # a number may have been put into memory
+            while len(ctx.copies) > copies:
+                ctx.copies.popitem()
             for slot in step.results:
-                self.ctx.places.pop(slot, None)
+                ctx.places.pop(slot, None)
             return str(error)
 
     def checked(self, step: Step) -> None:
@@ -198,10 +203,11 @@ class _Cutter:
         return [r for r in made if r in results or any(i > end for i in self.users.get(r, ()))]
 
     def output(self, slot: Slot) -> View:
-        """Where a value that leaves the segment lies: results of the program are in row-major order."""
+        """Where a value that leaves the segment lies: results of the program in row-major order, none backwards."""
         place = self.ctx.places[slot]
         view = self.ctx.filled(place) if isinstance(place, Splat) else place
-        if slot in self.program.results and not view.is_contiguous():
+        backwards = any(bounds(stride, self.declared)[0] < 0 for stride in view.strides)  # which torch cannot say
+        if backwards or (slot in self.program.results and not view.is_contiguous()):
             view = self.ctx.contiguous(view)
         if view.buffer.kind in ("state", "weight"):
             copy = self.ctx.new(view.dtype, view.dims)

@@ -165,7 +165,7 @@ def _around(w: Writer, names: Sequence[str], loops: Sequence[Loop], each: int, l
         w.emit("});")
         return
     total = w.product([loop.count for loop in outer])
-    w.emit(f"const int64_t grain = 1 + {GRAIN // 8} / ((({count} + W - 1) / W) * {each});")
+    w.emit(f"const int64_t grain = 1 + {GRAIN // 8} / (1 + (({count} + W - 1) / W) * {each});")
     w.emit(f"parallel({total}, grain, [&](int64_t begin, int64_t end, int) {{")
     w.emit("for (int64_t o = begin; o < end; o++) {", 2)
     w.emit(f"const int64_t from = 0, to = {count};", 3)

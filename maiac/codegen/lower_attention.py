@@ -26,7 +26,9 @@ def attention(ctx: Context, step: Step) -> None:
     mask = masks[0] if masks else None
     if q.rank == 2 or q.rank == 3:  # no heads: what leads is the batch
         q, k, v = (_headed(x) for x in (q, k, v))
-    out = ctx.result(slot, loop_order([lies], type.rank, ctx.likely))
+    order = loop_order([lies], type.rank, ctx.likely)
+    last = type.rank - 1
+    out = ctx.result(slot, [*(i for i in order if i != last), last])
     if out.strides[-1] != 1:
         raise Unsupported("a result whose head dim is not innermost")
     o = out if type.rank > 3 else _headed(out)
@@ -35,7 +37,7 @@ def attention(ctx: Context, step: Step) -> None:
     batched.append(o)
     mask_kind, bias = 0, None
     if mask is not None:
-        bias = _mask(ctx, ctx.place(mask), o, k.dims[-2])
+        bias = _mask(ctx.place(mask), o, k.dims[-2], type.rank > 3)
         mask_kind = 1 if bias.dtype is DType.BOOL else 2
         batched.append(bias)
     loops = nest([View(x.buffer, x.dims[: len(lead)], x.strides[: len(lead)]) for x in batched], range(len(lead)))
@@ -94,10 +96,12 @@ def _headed(x: View) -> View:
     return View(x.buffer, (*x.dims[:-2], 1, *x.dims[-2:]), (*x.strides[:-2], 0, *x.strides[-2:]), x.offset)
 
 
-def _mask(ctx: Context, place: View | Splat, o: View, s: DimLike) -> View:
-    """The mask as a view of [*b, h, t, s]."""
+def _mask(place: View | Splat, o: View, s: DimLike, heads: bool) -> View:
+    """The mask as a view of [*b, h, t, s]; without heads, all that leads is the batch."""
     if isinstance(place, Splat):
         raise Unsupported("a mask that is one number")
     if place.dtype not in (DType.BOOL, DType.F32):
         raise Unsupported(f"a mask of {place.dtype}")
+    if not heads and place.rank > 2:
+        place = _headed(place)
     return place.expand((*o.dims[:-1], s))

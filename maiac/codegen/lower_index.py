@@ -88,7 +88,7 @@ def index_put(ctx: Context, step: Step) -> None:
         )
     values = values.expand(shape)
     target = x
-    if x.buffer.kind != "state":
+    if x.buffer.kind != "state" or slot not in ctx.updates:
         target = ctx.new(x.dtype, x.dims)
         ctx.copy(x, target)
     inner = dense(x.dims[dim + 1 :])

@@ -12,7 +12,9 @@ from .expr import is_elementwise, plain
 from .kernel import Writer
 from .loops import Body, Compute, Group, Place, Splat, attributes, element_cost, map_kernel
 from .lowering import Context, lowering
-from .views import View, loop_order
+from .views import View, estimate, loop_order
+
+TILE = 8  # elements in a row that make copying by tiles worth while
 
 
 def lower_map(ctx: Context, group: Group) -> None:
@@ -39,11 +41,26 @@ def emit_map(
     flops: int,
 ) -> None:
     """An elementwise kernel: ``flops`` for each element of a result."""
+    places = {v: _along(ctx, p, next(iter(outputs.values()))) for v, p in places.items()}
     w = Writer()
     map_kernel(w, places, outputs, compute, each, ctx.likely)
     views = [*(p for p in places.values() if isinstance(p, View)), *outputs.values()]
     moved = sum((product(v.dims) * (v.dtype.bits // 8) for v in views), 0)
     ctx.add(w.kernel(name, ctx.loc, product(next(iter(outputs.values())).dims) * flops, moved))
+
+
+def _along(ctx: Context, place: Place, target: View) -> Place:
+    """An operand that lies across the result, copied into its order: copies go by tiles, loops by single elements."""
+    if not isinstance(place, View) or place.dims != target.dims:
+        return place
+    order = loop_order([target], target.rank, ctx.likely)
+    inner = next((i for i in reversed(order) if target.dims[i] != 1), None)
+    if inner is None or place.strides[inner] in (0, 1):
+        return place
+    lies = loop_order([place], place.rank, ctx.likely)
+    first = next(i for i in reversed(lies) if place.dims[i] != 1)
+    across = place.strides[first] == 1 and estimate(place.dims[first], ctx.likely) >= TILE
+    return ctx.ordered(place, order) if across else place
 
 
 def _order(ctx: Context, group: Group, rank: int) -> Sequence[int]:

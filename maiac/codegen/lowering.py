@@ -71,6 +71,7 @@ class Context:
     homes: dict[Slot, Home] = field(default_factory=dict[Slot, Home])
     targets: dict[Slot, View] = field(default_factory=dict[Slot, View])  # tensors that are being joined in place
     direct: set[Slot] = field(default_factory=set[Slot])  # reads of states that need no copy
+    updates: set[Slot] = field(default_factory=set[Slot])  # updates that may be made in a state's own memory
     declared: Mapping[str, Symbol] = field(default_factory=dict[str, Symbol])
     copies: dict[tuple[View, tuple[int, ...]], View] = field(default_factory=dict[tuple[View, tuple[int, ...]], View])
     loc: Location = field(default_factory=Location)

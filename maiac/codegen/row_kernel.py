@@ -94,7 +94,7 @@ class _RowWriter:
         blocks = f"(({w.size(lane.count)} + W - 1) / W)"
         total = w.product([loop.count for loop in outer])
         length = w.product([loop.count for loop in inner])
-        w.emit(f"const int64_t grain = 1 + {GRAIN // 8} / (({length}) * {self.cost()});")
+        w.emit(f"const int64_t grain = 1 + {GRAIN // 8} / (1 + ({length}) * {self.cost()});")
         w.emit(f"parallel({total} * {blocks}, grain, [&](int64_t begin, int64_t end, int worker) {{")
         self.spills(f"{length} * W")
         w.emit("for (int64_t ob = begin; ob < end; ob++) {", 2)

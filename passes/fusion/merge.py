@@ -12,6 +12,7 @@ from ..analysis import TERMINATORS
 from ..pattern import only_user
 from ..rewrite import Miss, explainable, note_miss
 from ..rules.shape import tensor_of
+from ..weights import CutData
 from .derived import JoinedData, ZeroData, constant_weight, drop_read
 
 explainable("merge_products", "Join products of one value with constant weights into one product.")
@@ -29,6 +30,54 @@ class Group:
     def weights(self) -> list[Weight]:
         """Their weights."""
         return [w for op in self.ops if (w := constant_weight(op.operand(1))) is not None]
+
+
+def separate_products(module: Module) -> int:
+    """Cut a product whose parts meet in one elementwise op (``a * gelu(b)``) into products; how many were cut.
+
+    The op is then the epilogue of the last of them, and nothing lies in memory but what it reads and gives.
+    """
+    found = [op for op in module.walk() if op.name == "linear" and _obstacle(op) is None]
+    cut = [(op, user) for op in found if (user := only_user(op.result)) is not None and _parts_meet(op, user)]
+    for op, user in cut:
+        _separate(module, op, user)
+    return len(cut)
+
+
+def _parts_meet(op: Op, user: Op) -> bool:
+    rank = tensor_of(op.result).rank
+    dim = user.attrs.get("dim") if user.name == "split" else None
+    if not isinstance(dim, int) or dim % rank != rank - 1 or len(user.results) != 2:
+        return False
+    first, second = (_meeting(part) for part in user.results)
+    weight = constant_weight(op.operand(1))
+    plain = weight is not None and isinstance(weight.type, TensorType) and not isinstance(weight.type.dtype, Quantized)
+    return plain and first is not None and first is second
+
+
+def _separate(module: Module, op: Op, user: Op) -> None:
+    given = [None if v is None else constant_weight(v) for v in (*op.operands[1:], None)][:2]
+    assert op.block is not None
+    builder = Builder(module, op.block, user, op.loc)
+    made: list[Value] = []
+    at = 0
+    for i, part in enumerate(user.results):
+        size = tensor_of(part).dims[-1]
+        assert isinstance(size, int)
+        pieces = [None if w is None else _piece(module, w, i, at, at + size) for w in given]
+        made.append(builder.emit("linear", op.operand(0), *pieces))
+        at += size
+    user.replace(made)
+    op.erase()
+    drop_read(module, given)
+
+
+def _piece(module: Module, weight: Weight, index: int, start: int, stop: int) -> Weight:
+    """Rows of a weight as one of its own: a view of the same memory."""
+    type = weight.type
+    assert isinstance(type, TensorType)
+    data = None if weight.data is None else CutData(weight.data, 0, start, stop)
+    return module.add_weight(f"{weight.name}.{index}", TensorType(type.dtype, (stop - start, *type.dims[1:])), data)
 
 
 def merge_products(module: Module, widest: int) -> int:
@@ -70,16 +119,16 @@ def _apart(ops: Sequence[Op]) -> list[Op]:
 
     Joined, it would be a loop of its own over halves of a larger result.
     """
-    meet = [_meeting(op) for op in ops]
+    meet = [_meeting(op.result) for op in ops]
     for op, user in zip(ops, meet, strict=True):
         if user is not None and meet.count(user) > 1:
             note_miss("merge_products", op, Miss("its result meets another's: that is an epilogue", op.result))
     return [op for op, user in zip(ops, meet, strict=True) if user is None or meet.count(user) == 1]
 
 
-def _meeting(op: Op) -> Op | None:
-    """The elementwise op of several operands that a product's result comes to, through others of one operand."""
-    user = only_user(op.result)
+def _meeting(value: Value) -> Op | None:
+    """The elementwise op of several operands that a value comes to, through others of one operand."""
+    user = only_user(value)
     while user is not None and _is_elementwise(user):
         user = only_user(user.result)
     joins = user is not None and len(user.operands) > 1 and user.name not in TERMINATORS and user.name != "call"

@@ -18,7 +18,7 @@ from .batch_norm import CHANNELS
 from .cleanup import CLEANUP
 from .derived import drop_read
 from .masks import ATTENTION
-from .merge import merge_products
+from .merge import merge_products, separate_products
 from .norms import NORMS
 from .required import fusion_counts, record
 from .rotary import ROTARY
@@ -134,16 +134,17 @@ class FuseRotary(Pass):
 @register
 @dataclass(frozen=True)
 class MergeProducts(Pass):
-    """Join products of one value. ``widest``: rows that a joined weight may have."""
+    """Join products of one value, and cut those whose parts meet. ``widest``: rows that a joined weight may have."""
 
     name: ClassVar[str] = "merge_products"
     widest: int = 1 << 16
 
     def run(self, module: Module) -> bool:
-        """True where two were joined."""
+        """True where two were joined, or one was cut."""
+        cut = separate_products(module)
         merged = merge_products(module, self.widest)
         record(module, {"merge_products": merged})
-        return bool(merged)
+        return bool(merged or cut)
 
 
 @register

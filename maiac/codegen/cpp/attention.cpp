@@ -128,7 +128,7 @@ void Task::place() {
         to.head = kv_head * group + (first + r) / a.t;
         to.query = (first + r) % a.t;
         to.begin = a.window > 0 ? most(0, to.query + a.first - a.window + 1) : 0;
-        to.end = a.causal ? least(a.s, to.query + a.first + 1) : a.s;
+        to.end = seen_end(a, to.query);
         int64_t at = batch * a.mb + to.head * a.mh + to.query * a.mt;
         to.mask = a.mask_kind ? (const char*)a.mask + at * (a.mask_kind == 1 ? 1 : 4) : nullptr;
     }

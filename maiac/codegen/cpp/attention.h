@@ -17,7 +17,9 @@ struct Attention {
     const void* mask;  // [batch, heads, t, s] by these strides, 0 where it is broadcast
     int64_t mb, mh, mt, ms;
     float softcap = 0;   // c: scores become c * tanh(score / c) before the mask; 0: none
-    int64_t window = 0;  // w: of the keys up to its own, query i sees the last w only (j > i + first - w); 0: none
+    // w: query i sees only less than w keys back (j > i + first - w) and, where not causal, ahead (j < i + first + w);
+    // 0: all
+    int64_t window = 0;
     int64_t first = 0;   // the position of query 0 among the keys
 };
 

@@ -146,7 +146,7 @@ struct Decode {
         float* at = parts + (pair * chunks + chunk) * part_floats;
         return {at, at + rows * e_pad, at + rows * e_pad + rows};
     }
-    int64_t end(int64_t r) const { return a.causal ? least(a.s, r % a.t + a.first + 1) : a.s; }
+    int64_t end(int64_t r) const { return seen_end(a, r % a.t); }
     int64_t begin(int64_t r) const { return a.window > 0 ? most(0, r % a.t + a.first - a.window + 1) : 0; }
 };
 

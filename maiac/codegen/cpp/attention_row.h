@@ -5,6 +5,12 @@
 
 namespace maia {
 
+// Behind the last key that causality and the window leave to a query.
+static inline int64_t seen_end(const Attention& a, int64_t query) {
+    const int64_t own = query + a.first, ahead = a.causal ? 1 : a.window > 0 ? a.window : a.s;
+    return own + ahead < a.s ? own + ahead : a.s;
+}
+
 enum class Seen { none, some, all };
 
 // How much of n mask values, from `mask` on, lets keys through. A float counts as none where it leaves nothing of a

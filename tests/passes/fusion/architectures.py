@@ -69,7 +69,7 @@ def _bare(name: str, settings: dict[str, Any], counts: dict[str, int], *masks: A
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "llama": _lm("Llama", GROUPED, DECODER | {"silu": 2, "grouped_heads": 2, "merged": 10}),
+    "llama": _lm("Llama", GROUPED, DECODER | {"silu": 2, "grouped_heads": 2, "merged": 6}),
     "mistral": _lm("Mistral", {**GROUPED, "sliding_window": 8}, DECODER, (True, 8, False)),
     "qwen3": _lm("Qwen3", HEADS, DECODER | {"rms_norm": 9}),
     "gemma": _lm("Gemma", HEADS, DECODER | {"gelu": 2}),

@@ -14,7 +14,7 @@ from tests.passes.llama import llama
 
 CLEAN = "canonicalize,fold,canonicalize,cse,dce"
 KINDS = {
-    "quantize{scheme=int8}": {"rotary": 4, "grouped_heads": 2, "merged": 10},
+    "quantize{scheme=int8}": {"rotary": 4, "grouped_heads": 2, "merged": 6},
     "partition{tp=2}": {"rotary": 4, "grouped_heads": 2, "merged": 0},
     "quantize{scheme=fp8},partition{tp=2}": {"rotary": 4, "grouped_heads": 2, "merged": 0},
     "partition{tp=2,pp=2}": {"rotary": 4, "grouped_heads": 2, "merged": 0},

@@ -1,0 +1,167 @@
+"""Sheets of matrix products and convolutions, in full and low precision, with what follows them."""
+
+from __future__ import annotations
+
+from maiac.ir import DType, Value
+from maiac.ir.dims import DimLike
+from maiac.ir.types import Quantized
+
+from .sheet import FUSED, Runner, Sheet, dims_of, sym
+
+WIDTHS = (1, 2, 3, 8, 15, 16, 17, 33, 40, 64, 100)
+ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid", "hardswish")
+CODES = (
+    Quantized(DType.I8, "channel", (0,)),
+    Quantized(DType.U8, "channel", (0,), zero_point=True),
+    Quantized(DType.I8, "channel", (0,), zero_point=True),
+    Quantized(DType.I8, "group", (32,)),
+    Quantized(DType.I4, "group", (32,)),
+    Quantized(DType.I4, "group", (16,), zero_point=True),
+    Quantized(DType.U4, "group", (8,), zero_point=True),
+    Quantized(DType.F8E4M3FN, "channel", (0,)),
+    Quantized(DType.F8E5M2, "tensor"),
+    Quantized(DType.F8E4M3FN, "mx", (), DType.E8M0),
+)
+
+
+def viewed(s: Sheet, dtype: DType, *dims: DimLike) -> Value:
+    """A tensor of these dims that may lie in memory in any way that strides can say."""
+    kind = s.pick("plain", "plain", "slice", "transpose", "split", "expand", "flip")
+    rank = len(dims)
+    if kind == "slice":
+        at = s.random.randrange(rank)
+        wide = s.arg(dtype, *(d + 3 if i == at else d for i, d in enumerate(dims)))
+        return s.emit("slice", wide, dim=at, start=2, end=dims[at] + 2)
+    if kind == "transpose" and rank > 1:
+        order = s.random.sample(range(rank), rank)
+        mixed = s.arg(dtype, *(dims[order.index(i)] for i in range(rank)))
+        return s.emit("transpose", mixed, perm=tuple(order)) if rank else mixed
+    if kind == "split":
+        wide = s.arg(dtype, *dims[:-1], dims[-1] * 2)
+        return s.b.emit_op("split", [wide], {"dim": -1, "parts": (dims[-1], dims[-1])}).results[s.pick(0, 1)]
+    if kind == "expand":
+        return s.emit("expand", s.arg(dtype, *dims[1:]), shape=dims)
+    if kind == "flip":
+        return s.emit("flip", s.arg(dtype, *dims), dims=(s.random.randrange(rank),))
+    return s.arg(dtype, *dims)
+
+
+def follow(s: Sheet, label: str, y: Value, loose: float = 1.0) -> None:
+    """What may stand behind a product, and its results."""
+    dtype, dims = dims_of(y).element, dims_of(y).dims
+    kind = s.pick("none", "activation", "residual", "row", "column", "several", "cast", "long")
+    label = f"{label} {dims_of(y)} {kind}"
+    if kind == "none":
+        s.give(label, y, loose=loose)
+    elif kind == "activation":
+        s.give(label, s.emit(s.pick(*ACTIVATIONS), y), loose=loose)
+    elif kind == "residual":
+        s.give(label, s.emit("add", y, viewed(s, dtype, *dims)), loose=loose)
+    elif kind == "row":
+        s.give(label, s.emit("mul", s.emit("silu", y), s.arg(dtype, dims[-1])), loose=2 * loose)
+    elif kind == "column":
+        s.give(label, s.emit("sub", y, s.arg(dtype, *dims[:-1], 1)), loose=loose)
+    elif kind == "several":
+        z = s.emit("sigmoid", y)
+        s.give(label, y, z, s.emit("mul", y, z), loose=2 * loose)
+    elif kind == "cast":
+        s.give(label, s.emit("cast", s.emit("add", y, s.number(0.5, dtype)), to=DType.BF16), loose=loose)
+    else:
+        z = s.emit("tanh", s.emit("add", y, s.arg(dtype, *dims)))
+        s.give(label, s.emit("maximum", s.emit("add", z, s.arg(dtype, 1, dims[-1])), s.number(0.0, dtype)), loose=loose)
+
+
+def products(seed: int, count: int) -> Runner:
+    """Products with weights, plain and of codes, and of two activations."""
+    s = Sheet("products", seed, FUSED, T=(0, 200), S=(1, 150), B=(0, 5))
+    t, u, b = sym("T"), sym("S"), sym("B")
+    for i in range(count):
+        kind = s.pick("linear", "linear", "codes", "codes", "matmul", "weight", "low")
+        n, k = s.pick(*WIDTHS), s.pick(*WIDTHS)
+        lead = s.pick((t,), (b, t), (1, t), (b, 3, t), (t, 2))
+        bias = s.arg(DType.F32, n) if s.chance() else None
+        if kind == "linear":
+            w = s.weight(s.pick(DType.F32, DType.F32, DType.BF16, DType.F16), n, k, spread=k**-0.5)
+            if dims_of(w).element is not DType.F32:
+                w = s.weight(DType.F32, n, k, spread=k**-0.5)
+            follow(s, f"linear k={k}", s.emit("linear", viewed(s, DType.F32, *lead, k), w, bias))
+        elif kind == "codes":
+            type = CODES[(seed + i) % len(CODES)]
+            k = s.pick(*WIDTHS) if type.per in ("channel", "tensor") else s.pick(1, 2, 5) * (type.at or (32,))[0]
+            follow(
+                s,
+                f"linear {type} k={k}",
+                s.emit("linear", viewed(s, DType.F32, *lead, k), s.quantized(type, n, k), bias),
+            )
+        elif kind == "matmul":
+            x, y = s.pick(
+                ((b, 2, t, k), (b, 2, k, u)), ((b, t, k), (b, k, n)), ((t, k), (k, u)), ((b, 3, t, k), (1, 1, k, n))
+            )
+            scaled = s.emit("mul", viewed(s, DType.F32, *x), s.number(k**-0.5))
+            follow(s, f"matmul k={k}", s.emit("matmul", scaled, viewed(s, DType.F32, *y)), 2)
+        elif kind == "weight":
+            w = s.weight(DType.F32, k, n, spread=k**-0.5)
+            follow(s, f"matmul by a weight k={k}", s.emit("matmul", viewed(s, DType.F32, *lead, k), w))
+        else:
+            dtype = s.pick(DType.BF16, DType.F16)
+            w = s.weight(dtype, n, k, spread=k**-0.5)
+            bias = s.arg(dtype, n) if s.chance() else None
+            follow(s, f"linear {dtype} k={k}", s.emit("linear", viewed(s, dtype, *lead, k), w, bias), 2)
+    # Sums over a dim of any length.
+    x, y = s.arg(DType.F32, 5, u), s.arg(DType.F32, u, 19)
+    s.give("matmul over a symbol", s.emit("matmul", x, y), loose=20)
+    return s.finish()
+
+
+def convolutions(seed: int, count: int) -> Runner:
+    """Convolutions of all kinds."""
+    s = Sheet("convolutions", seed, FUSED, N=(0, 3), H=(9, 40), L=(5, 70))
+    n, h, w, length = sym("N"), sym("H"), sym("H") + s.pick(0, 3), sym("L")
+    for _ in range(count):
+        kind = s.pick("plain", "plain", "one", "depthwise", "groups", "winograd", "winograd", "line")
+        c, o, groups = s.pick(1, 3, 8, 17, 32), s.pick(1, 4, 8, 19, 32), 1
+        taps, stride, dilation = (
+            s.pick((3, 3), (1, 3), (2, 2), (5, 3)),
+            s.pick((1, 1), (2, 2), (2, 1)),
+            s.pick((1, 1), (1, 1), (2, 1)),
+        )
+        if kind == "one":
+            taps, dilation = (1, 1), (1, 1)
+        if kind == "depthwise":
+            groups = c = s.pick(3, 8, 24, 40)
+            o = c * s.pick(1, 1, 2)
+        if kind == "groups":
+            groups = s.pick(2, 3)
+            c, o = groups * s.pick(1, 5, 8), groups * s.pick(2, 8, 11)
+        if kind == "winograd":
+            c, o, taps, stride, dilation = s.pick(32, 64), s.pick(24, 64, 70), (3, 3), (1, 1), (1, 1)
+        dims: tuple[DimLike, ...] = (n, c, h, w)
+        if kind == "line":
+            taps, stride, dilation, dims = taps[1:], stride[1:], dilation[:1], (n, c, length)
+        pad = [s.pick(0, 1, 2) for _ in (taps if s.chance() else taps * 2)]
+        weight = s.weight(DType.F32, o, c // groups, *taps, spread=(c // groups * taps[0] * taps[-1]) ** -0.5)
+        bias = s.weight(DType.F32, o) if s.chance() else None
+        x = viewed(s, DType.F32, *dims)
+        if s.chance(0.3):
+            x = s.emit("relu", x)
+        y = s.emit("conv", x, weight, bias, stride=stride, padding=tuple(pad), dilation=dilation, groups=groups)
+        label = f"conv {kind} c={c} o={o} taps={taps} stride={stride} pad={pad} dilation={dilation} groups={groups}"
+        channel(s, label, y, 4 if kind == "winograd" else 2)
+    return s.finish()
+
+
+def channel(s: Sheet, label: str, y: Value, loose: float) -> None:
+    """What stands behind an image: operands of channels as well."""
+    dims = dims_of(y).dims
+    kind = s.pick("none", "relu", "residual", "scale", "pair")
+    label = f"{label} {kind}"
+    if kind == "residual":
+        y = s.emit("silu", s.emit("add", y, s.arg(DType.F32, *dims)))
+    elif kind == "scale":
+        ones = [1] * (len(dims) - 2)
+        y = s.emit("add", s.emit("mul", y, s.arg(DType.F32, dims[1], *ones)), s.arg(DType.F32, dims[0], dims[1], *ones))
+    elif kind == "relu":
+        y = s.emit("relu", y)
+    if kind == "pair":
+        s.give(label, s.emit("sigmoid", y), loose=loose)
+    s.give(label, y, loose=loose)
