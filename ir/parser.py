@@ -11,6 +11,7 @@ from typing import Any
 from lark import Lark, Token, UnexpectedInput
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken, VisitError
 
+from .caches import cache_folder
 from .dims import Symbol, sym
 from .dtypes import BY_NAME
 from .errors import MaiaError
@@ -64,7 +65,16 @@ def _check_nesting(text: str, file: str) -> None:
 @lru_cache(maxsize=1)
 def _grammar() -> Lark:
     grammar = Path(__file__).with_name("maia.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="lalr", lexer="contextual", transformer=Syntax(), start=["start", "type"])
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        return _lark(grammar, str(folder / "grammar"))  # its tables; they take longer than reading a program
+    except OSError:
+        return _lark(grammar, False)
+
+
+def _lark(grammar: str, cache: str | bool) -> Lark:
+    return Lark(grammar, parser="lalr", lexer="contextual", transformer=Syntax(), start=["start", "type"], cache=cache)
 
 
 def _excerpt(text: str, line: int, column: int) -> str:

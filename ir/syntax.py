@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from lark import Token, Transformer, v_args
@@ -98,6 +99,14 @@ def _binary(fn: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     return rule
 
 
+@lru_cache(maxsize=4096)
+def _plain_type(text: str) -> TensorType | None:
+    """``f32[1, 128]``; None where the name is no dtype."""
+    name, _, dims = text[:-1].partition("[")
+    dtype = BY_NAME.get(name)
+    return None if dtype is None else TensorType(dtype, tuple(map(int, dims.split(","))) if dims else ())
+
+
 class Syntax(Transformer[Token, Any]):
     """One method for each rule of maia.lark, called while the text is read."""
 
@@ -172,6 +181,13 @@ class Syntax(Transformer[Token, Any]):
 
     def type_list(self, kids: list[Any]) -> Any:
         return "types", [k for k in kids if k is not None]
+
+    @v_args(inline=True)
+    def plain_type(self, token: Token) -> Any:
+        found = _plain_type(str(token))
+        if found is None:
+            dtype_of(Token("NAME", str(token).partition("[")[0], token.start_pos, token.line, token.column))
+        return found
 
     def tensor_type(self, kids: list[Any]) -> Type:
         dtype, *dims, owed = kids

@@ -92,7 +92,7 @@ def lower(
             mesh=dict(options.mesh) or None,
             target=options.target,
         )
-    done = run_pipeline(module, pipeline, dump_dir=dump_ir, progress=progress)
+    done = run_pipeline(module, pipeline, dump_dir=dump_ir, late=True, progress=progress)
     if require_fusion:
         from .passes.fusion import check_required
 

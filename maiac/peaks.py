@@ -42,7 +42,8 @@ def machine_peaks(*, fresh: bool = False) -> Peaks:
 
     fresh: measure in any case. MAIA0512 where there is no C++ compiler.
     """
-    from .codegen.build import cache_folder, kernel_library
+    from .codegen.build import kernel_library
+    from .ir.caches import cache_folder
 
     library: Any = kernel_library()
     threads = int(library.maia_threads())

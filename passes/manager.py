@@ -58,6 +58,7 @@ def run_pipeline(
     *,
     dump_dir: str | Path | None = None,
     verify: bool = True,
+    late: bool = False,
     progress: Progress | None = None,
 ) -> PipelineReport:
     """Run passes in order on a module, in place.
@@ -65,8 +66,27 @@ def run_pipeline(
     dump_dir: a folder that gets ``00-captured.maia``, then the text after each pass, ``03-dce.maia``. verify: check
     the module before the first pass and after each one that changed it. A pass that raises anything but a MaiaError, or
     whose result does not verify, raises PassFault (MAIA0301) and leaves ``maiac-repro-<pass>.maia`` in dump_dir or here.
+    late: check the result alone; only if it is wrong, run again from the start to find the pass that is to blame.
     """
+    if late and verify:
+        return _checked_late(module, passes, dump_dir, progress)
     return _Run(module, list(passes), Path(dump_dir) if dump_dir is not None else None, verify).all(progress)
+
+
+def _checked_late(
+    module: Module, passes: Sequence[Pass], dump_dir: str | Path | None, progress: Progress | None
+) -> PipelineReport:
+    verify(module)
+    spare = clone_module(module)
+    try:
+        report = run_pipeline(module, passes, dump_dir=dump_dir, verify=False, progress=progress)
+        verify(module)
+        return report
+    except MaiaError as error:
+        if not isinstance(error, PassFault) and error.code != "MAIA0106":
+            raise  # a fault of the user's
+        run_pipeline(spare, passes, dump_dir=dump_dir)
+        raise  # it did not happen again
 
 
 class _Run:
@@ -93,7 +113,8 @@ class _Run:
 
     def one(self, index: int, each: Pass) -> PassReport:
         """One pass, checked."""
-        before, count = clone_module(self.module), count_ops(self.module)
+        before = clone_module(self.module) if self.check else self.module
+        count = count_ops(self.module)
         notes: list[str] = []
         token = NOTES.set(notes)
         start = time.perf_counter()

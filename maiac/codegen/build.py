@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from maiac.ir.caches import cache_folder
 from maiac.ir.errors import MaiaError
 
 SOURCES = Path(__file__).parent / "cpp"
@@ -36,15 +37,6 @@ class Compiler:
     def machine_flags(self) -> tuple[str, ...]:
         """Flags for the very processor that it runs on."""
         return ("-mcpu=native",) if platform.machine() in ("aarch64", "arm64") else ("-march=native",)
-
-
-def cache_folder() -> Path:
-    """Where built code lies: MAIAC_CACHE_DIR, else XDG_CACHE_HOME/maiac, else ~/.cache/maiac."""
-    given = os.environ.get("MAIAC_CACHE_DIR")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "maiac"
 
 
 @functools.cache

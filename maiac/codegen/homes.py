@@ -36,6 +36,8 @@ def _parts(step: Step, makers: dict[Slot, Step]) -> list[tuple[Slot, DimLike]]:
     except Unsupported:
         return []
     dim = int(attributes(step)["dim"]) % len(dims[0])
+    if len({(*d[:dim], *d[dim + 1 :]) for d in dims}) > 1:
+        return []  # sizes that only the run compares
     found: list[tuple[Slot, DimLike]] = []
     at: DimLike = 0
     i = 0

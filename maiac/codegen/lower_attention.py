@@ -10,7 +10,7 @@ from .expr import Unsupported, plain
 from .kernel import Writer
 from .loops import Splat, attributes
 from .lowering import Context, lowering
-from .views import Loop, View, loop_order, nest
+from .views import Loop, View, loop_order, nest, require_equal
 
 
 @lowering("attention")
@@ -22,6 +22,8 @@ def attention(ctx: Context, step: Step) -> None:
     q, k, v = (_rows(ctx, ctx.view(value)) for value in (q, k, v))
     if q.dtype is not k.dtype or k.dtype is not v.dtype or q.dtype not in (DType.F32, DType.BF16, DType.F16):
         raise Unsupported(f"attention of {q.dtype}, {k.dtype} and {v.dtype}")
+    require_equal(q.dims[-1], k.dims[-1])
+    require_equal(k.dims[-2], v.dims[-2])
     type = plain(slot.type)
     mask = masks[0] if masks else None
     if q.rank == 2 or q.rank == 3:  # no heads: what leads is the batch
@@ -59,6 +61,9 @@ def _emit(
     w = Writer()
     h, t, d = q.dims[-3:]
     g, s, e = v.dims[-3:]
+    require_equal(g, k.dims[-3])
+    if not isinstance(h, int) or not isinstance(g, int):
+        require_equal(h, g)
     to = w.pointer(o, writes=True)
     names = [w.pointer(x) for x in (q, k, v)]
     w.emit("Attention a = {};")

@@ -17,7 +17,7 @@ from .kernel import Writer, packed
 from .loops import Group, attributes, type_of
 from .lowering import CHANNELS_LAST, Context, lowering, numbers
 from .packing import matrix
-from .views import Buffer, Loop, View, nest
+from .views import Buffer, Loop, View, nest, require_equal
 
 PRODUCTS = frozenset(["linear", "matmul", "conv"])
 
@@ -69,6 +69,7 @@ def _gemm(
     if not isinstance(weight.type, TensorType):
         raise Unsupported(f"a weight of {weight.type}")
     packing, kind, n, k, scales = matrix(weight.type, flipped)
+    require_equal(x.dims[-1], k)
     panels = ctx.packed(weight, packing)
     w = Writer()
     anchor = step.results[0]
@@ -119,6 +120,7 @@ def _product(ctx: Context, step: Step, group: Group, x: View, y: View, bias: Sou
     if x.dtype is not y.dtype:
         raise Unsupported("a product of two dtypes")
     m, n, k = dims[-2], dims[-1], x.dims[-1]
+    require_equal(k, y.dims[-2])
     if y.rank == 2 and x.rank > 2:  # one right factor: all of x is its rows
         x, stride = rows_of(ctx, x)
         m = product(x.dims[:-1])
@@ -160,6 +162,7 @@ def _conv(ctx: Context, step: Step, group: Group) -> None:
     if x.strides[1] != 1 and x.dims[1] != 1:
         x = ctx.ordered(x, CHANNELS_LAST[x.rank])
     o, c, *kernel = numbers(type.dims)
+    require_equal(x.dims[1], c * a["groups"])
     pads = [*a["padding"]]
     before = pads[::2] if len(pads) == 2 * spatial else pads
     out = plain(anchor.type).dims

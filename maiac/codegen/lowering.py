@@ -12,10 +12,10 @@ from maiac.ir.errors import Location
 from maiac.ir.graph import State, Weight
 from maiac.runtime.plan import Slot, Source, Step
 
-from .expr import Unsupported, number, plain
+from .expr import Unsupported, compute, literal, number, plain
 from .kernel import Kernel, Writer, packed
 from .loops import Place, Splat
-from .views import Buffer, View, dense
+from .views import Buffer, View, dense, require_equal
 
 CHANNELS_LAST: dict[int, tuple[int, ...]] = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
 
@@ -101,8 +101,6 @@ class Context:
 
     def filled(self, splat: Splat) -> View:
         """A tensor of one number, in memory."""
-        if splat.dtype in (DType.BF16, DType.F16):
-            raise Unsupported(f"a tensor of one {splat.dtype}")
         view = self.new(splat.dtype, splat.dims)
         w = Writer()
         target = w.pointer(view, writes=True)
@@ -112,7 +110,14 @@ class Context:
             text = number(splat.value, splat.dtype)
         else:
             text = w.size(splat.value)
-        w.emit(f"for (int64_t i = 0, n = {w.product(splat.dims)}; i < n; i++) {target}[i] = {text};")
+        if compute(splat.dtype) is not splat.dtype:  # rounded by the store of a vector
+            w.emit(f"const int64_t n = {w.product(splat.dims)};")
+            w.emit(f"const auto number = {literal(splat.value, splat.dtype).text};")  # type: ignore[arg-type]
+            w.emit("int64_t i = 0;")
+            w.emit(f"for (; i + W <= n; i += W) st({target} + i, number, Full());")
+            w.emit(f"if (i < n) st({target} + i, number, n - i);")
+        else:
+            w.emit(f"for (int64_t i = 0, n = {w.product(splat.dims)}; i < n; i++) {target}[i] = {text};")
         self.add(w.kernel("fill", self.loc))
         return view
 
@@ -154,6 +159,8 @@ class Context:
         """A kernel that copies elements, whatever the strides."""
         if source.rank > 8:
             raise Unsupported("more than 8 dims")
+        for a, b in zip(source.dims, target.dims, strict=True):
+            require_equal(a, b)
         w = Writer()
         to, of = w.pointer(target, writes=True, c_type="char"), w.pointer(source, c_type="char")
         dims = ", ".join(w.size(d) for d in source.dims) or "1"

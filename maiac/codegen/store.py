@@ -13,11 +13,10 @@ from pathlib import Path
 
 import torch
 
+from maiac.ir.caches import cache_folder
 from maiac.runtime.loading import Loaded
 from maiac.runtime.memory import ALIGNMENT
 from maiac.runtime.weights import forget_pages, map_file
-
-from .build import cache_folder
 
 SMALLEST = 1 << 22  # bytes of panels that are worth a file
 Fill = Callable[[int, torch.Tensor], None]  # (which block, its memory)

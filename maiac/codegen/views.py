@@ -13,6 +13,8 @@ from typing import Any
 from maiac.ir.dims import DimLike, product
 from maiac.ir.dtypes import DType
 
+from .expr import Unsupported
+
 
 @dataclass(eq=False)
 class Buffer:
@@ -65,6 +67,9 @@ class View:
     def expand(self, shape: Sequence[DimLike]) -> View:
         """Broadcast to a shape: new dims, and dims of 1 that grow, have stride 0."""
         lead = len(shape) - self.rank
+        for have, want in zip(self.dims, shape[lead:], strict=True):
+            if have != 1:  # a symbol that happens to be 1 would broadcast too, and one that is too small be read beyond
+                require_equal(have, want)
         own = zip(self.dims, self.strides, shape[lead:], strict=True)
         strides = [0] * lead + [0 if have == 1 and want != 1 else stride for have, stride, want in own]
         return View(self.buffer, tuple(shape), tuple(strides), self.offset)
@@ -73,6 +78,12 @@ class View:
         """The same elements in row-major order under other dims; None where that takes a copy."""
         strides = _reshaped(self.dims, self.strides, shape)
         return None if strides is None else View(self.buffer, tuple(shape), strides, self.offset)
+
+
+def require_equal(a: DimLike, b: DimLike) -> None:
+    """Unsupported unless two dims are equal whatever the run brings."""
+    if a != b:
+        raise Unsupported(f"sizes that only the run compares: {a} and {b}")
 
 
 def dense(dims: Sequence[DimLike], order: Sequence[int] | None = None) -> tuple[DimLike, ...]:

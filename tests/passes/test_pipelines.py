@@ -202,11 +202,14 @@ def test_dumps_show_the_way(tmp_path):
     assert files[2].read_text() == print_module(module)
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(("broken", "why"), [("raises", "it raised KeyError: 'lost'"), ("breaks", "does not verify")])
-def test_a_broken_pass_is_named_and_leaves_a_reproducer(broken: str, why: str, passes, tmp_path, monkeypatch):
+def test_a_broken_pass_is_named_and_leaves_a_reproducer(
+    broken: str, why: str, late: bool, passes, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PassFault) as caught:
-        run_pipeline(parse(TEXT), parse_pipeline(f"fold,canonicalize,{broken},dce"))
+        run_pipeline(parse(TEXT), parse_pipeline(f"fold,canonicalize,{broken},dce"), late=late)
     assert caught.value.code == "MAIA0301"
     assert f"the pass {broken} failed after fold,canonicalize: " in caught.value.message
     assert why in caught.value.message
