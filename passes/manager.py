@@ -65,7 +65,8 @@ def run_pipeline(
 
     dump_dir: a folder that gets ``00-captured.maia``, then the text after each pass, ``03-dce.maia``. verify: check
     the module before the first pass and after each one that changed it. A pass that raises anything but a MaiaError, or
-    whose result does not verify, raises PassFault (MAIA0301) and leaves ``maiac-repro-<pass>.maia`` in dump_dir or here.
+    whose result does not verify, raises PassFault (MAIA0301) and leaves ``maiac-repro-<pass>.maia`` in dump_dir or
+    here.
     late: check the result alone; only if it is wrong, run again from the start to find the pass that is to blame.
     """
     if late and verify:

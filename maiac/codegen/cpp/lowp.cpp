@@ -7,6 +7,8 @@
 namespace maia {
 namespace {
 
+constexpr int64_t AHEAD = 1024;  // bytes
+
 // k that lie together in a row of codes, and the row's bytes.
 template <Weight K>
 constexpr int TOGETHER = is_nibble(K) ? 2 : 1;
@@ -98,6 +100,14 @@ void run_few(const PanelLayout& l, int64_t k, const char* panels, const float* c
 #pragma GCC unroll 4
         for (int r = 0; r < R; r++) few.a[r] = a[r] + from;
         int64_t i = 0;
+        // A cache line of every panel at a time, asked for early: panels stream from memory, across pages.
+        constexpr int LINE = 64 / ROW<K> > 0 ? 64 / ROW<K> : 1;
+        for (; i + LINE * TOGETHER<K> <= count; i += LINE * TOGETHER<K>, codes += LINE * ROW<K>) {
+#pragma GCC unroll 4
+            for (int p = 0; p < P; p++) __builtin_prefetch(codes + p * l.bytes + AHEAD);
+#pragma GCC unroll 4
+            for (int j = 0; j < LINE; j++) few.template step<true>(codes + j * ROW<K>, l.bytes, i + j * TOGETHER<K>);
+        }
         for (; i + TOGETHER<K> <= count; i += TOGETHER<K>, codes += ROW<K>) few.template step<true>(codes, l.bytes, i);
         if (i < count) few.template step<false>(codes, l.bytes, i);
 #pragma GCC unroll 64

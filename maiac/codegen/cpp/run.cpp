@@ -48,8 +48,8 @@ int64_t maia_run(const maia_program* program, void* const* bases, double* times,
     if (times) times[0] = now();
     for (int64_t i = 0; i < program->kernels; i++) {
         const int64_t first = program->first_pointer[i], count = program->first_pointer[i + 1] - first;
-        for (int64_t j = 0; j < count; j++)
-            pointers[j] = (char*)bases[program->base[first + j]] + program->offset[first + j];
+        for (int64_t j = 0; j < count; j++)  // as numbers: what is empty may lie nowhere
+            pointers[j] = (void*)((uintptr_t)bases[program->base[first + j]] + program->offset[first + j]);
         program->functions[i](pointers, program->sizes + program->first_size[i]);
         if (times) times[i + 1] = now();
         if (last.happened) {

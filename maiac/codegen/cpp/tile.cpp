@@ -4,6 +4,8 @@
 
 namespace maia {
 
+constexpr int64_t AHEAD = 256;  // floats
+
 template <int R, int P>
 static void run_tile(const Tile& t) {
     constexpr int V = P * VECTORS;
@@ -27,6 +29,10 @@ static void run_tile(const Tile& t) {
                 ahead += 64;
             }
             do {
+                if constexpr (P > 1) {  // few rows: panels stream from memory, across pages that no processor looks ahead
+#pragma GCC unroll 6
+                    for (int p = 0; p < P; p++) __builtin_prefetch(b + p * panel_step + AHEAD);
+                }
                 // Whichever of the two factors has fewer registers to fill is held, the other one passes by.
                 if constexpr (V <= 2 || V < R) {
                     vf right[V];
