@@ -1,7 +1,7 @@
-"""Runs sheets in a process of its own: python -m tests.maiac.codegen.drive [--walls] SEED TIMES REPEATS [FAMILY...]
+"""Runs sheets in a process of its own: python -m tests.maiac.codegen.drive [WALLS] SEED TIMES REPEATS [FAMILY...]
 
-Compares with the reference at TIMES sizes, runs each REPEATS times more, and prints a digest of all results. --walls:
-under AddressSanitizer, with guarded memory.
+Compares with the reference at TIMES sizes, runs each REPEATS times more, and prints a digest of all results. Under
+AddressSanitizer, WALLS is --walls for guarded memory, or --narrow for buffers that are too small on purpose.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def digest(family: str, seed: int, times: int, repeats: int) -> str:
         sizes = sizes_within(runner.symbols, pick)
         runner.compare(sizes, i)
         inputs, first = runner.sheet.inputs(sizes, i), b""
-        for repeat in range(repeats if not runner.sheet.module.states else 0):
+        for repeat in range(1 if runner.sheet.module.states else repeats):
             found = hashlib.sha256()
             for x in runner.ran.run(inputs):
                 found.update(x.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
@@ -39,9 +39,9 @@ def digest(family: str, seed: int, times: int, repeats: int) -> str:
 def main(argv: list[str]) -> None:
     """See above."""
     os.environ.pop("LD_PRELOAD", None)  # this process has it; compilers do without
-    if argv[0] == "--walls":
+    if argv[0].startswith("--"):
+        Walls(missing=8 if argv[0] == "--narrow" else 0).install()
         argv = argv[1:]
-        Walls().install()
     seed, times, repeats = map(int, argv[:3])
     for family in argv[3:] or FAMILIES:
         print(family, digest(family, seed, times, repeats), flush=True)

@@ -22,9 +22,10 @@ def own_block(size: int) -> torch.Tensor:
 
 
 class Walls:
-    """Which bytes of an arena are forbidden, for each plan."""
+    """Which bytes of an arena are forbidden, for each plan; ``missing`` bytes of every buffer as well."""
 
-    def __init__(self) -> None:
+    def __init__(self, missing: int = 0) -> None:
+        self.missing = missing
         self.last: list[tuple[int, int]] = []
         self.of: dict[int, tuple[int, list[tuple[int, int]]]] = {}
 
@@ -35,8 +36,8 @@ class Walls:
         for buffer in buffers:
             self.last.append((start, at))
             offsets.append(at)
-            start = at + buffer.size
-            at = -(-(start + WALL) // ALIGNMENT) * ALIGNMENT
+            start = at + max(buffer.size - self.missing, 0)
+            at = -(-(at + buffer.size + WALL) // ALIGNMENT) * ALIGNMENT
         self.last.append((start, at))
         return Layout(tuple(offsets), at)
 

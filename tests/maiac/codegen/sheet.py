@@ -14,7 +14,7 @@ import torch
 
 from maiac.codegen import segment
 from maiac.ir import Builder, DType, Function, Module, TensorType, Value, tensor, verify
-from maiac.ir.dims import DimLike, Symbol, evaluate, sym
+from maiac.ir.dims import DimLike, Symbol, evaluate
 from maiac.ir.graph import State
 from maiac.ir.ops.values import QTensor, to_torch
 from maiac.ir.types import Quantized

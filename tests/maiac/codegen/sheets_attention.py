@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from maiac.ir import DType, Value
+from maiac.ir.dims import sym
 
-from .sheet import FUSED, Runner, Sheet, below, sym
+from .sheet import FUSED, Runner, Sheet, below
 from .sheets_products import viewed
 
 DTYPES = (DType.F32, DType.F32, DType.F32, DType.BF16, DType.F16)

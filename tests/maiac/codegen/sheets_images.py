@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from maiac.ir import DType, Value
+from maiac.ir.dims import sym
 
-from .sheet import FUSED, Runner, Sheet, below, dims_of, sym
+from .sheet import FUSED, Runner, Sheet, below, dims_of
 from .sheets_products import channel, viewed
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from maiac.ir import DType, Value
-from maiac.ir.dims import DimLike
+from maiac.ir.dims import DimLike, sym
 from maiac.ir.types import Quantized
 
-from .sheet import FUSED, Runner, Sheet, dims_of, sym
+from .sheet import FUSED, Runner, Sheet, dims_of
 
 WIDTHS = (1, 2, 3, 8, 15, 16, 17, 33, 40, 64, 100)
 ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid", "hardswish")

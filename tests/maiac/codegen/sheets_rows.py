@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maiac.ir import DType, Value
-from maiac.ir.dims import DimLike
+from maiac.ir.dims import DimLike, sym
 
-from .sheet import FUSED, Runner, Sheet, dims_of, sym
+from .sheet import FUSED, Runner, Sheet, dims_of
 from .sheets_products import viewed
 
 REDUCTIONS = ("sum", "mean", "amax", "amin")

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from maiac.codegen import segment
 from maiac.ir import DType, MaiaError, TensorType, parse
+from maiac.ir.dims import sym
 from maiac.ir.ops.lowbit import decode
 from maiac.ir.ops.values import QTensor
 from maiac.ir.types import Quantized
 from tests.passes.models import Held
 
 from .harness import Ran, difference, reference
-from .sheet import Sheet, dirty_block, edges, sizes_within, sym
+from .sheet import Sheet, dirty_block, edges, sizes_within
 from .sheets import FAMILIES, sheet
 
 # What may stay with the reference kernels, by family: of a convolution, say, nothing.
