@@ -13,7 +13,7 @@ if __name__ != "maiac.passes":
 from .base import Pass, get_pass, pass_names, register
 from .compare import structural_text, structurally_equal
 from .manager import PassFault, PassReport, PipelineReport, run_pipeline
-from .pipeline import default_pipeline
+from .pipeline import cleaning, default_pipeline
 from .rewrite import Miss, Missed, Rewriter, Rule, collect_misses, rule, rule_names
 from .text import parse_pipeline, pipeline_text
 
@@ -26,6 +26,7 @@ __all__ = [
     "PipelineReport",
     "Rewriter",
     "Rule",
+    "cleaning",
     "collect_misses",
     "default_pipeline",
     "get_pass",

@@ -12,6 +12,14 @@ from .fold import Fold
 from .outline import Outline
 
 
+def cleaning() -> list[Pass]:
+    """What every program goes through first; quantization and partitioning come after it, and before fusion.
+
+    Weights that the source quantized keep their codes, which Fold would make real.
+    """
+    return [Canonicalize(), get_pass("qdq")(), Fold(), Canonicalize(), Cse(), Dce()]
+
+
 def default_pipeline(
     *,
     quantize: str | None = None,
@@ -24,8 +32,7 @@ def default_pipeline(
     quantize: a scheme of the quantize pass. kv_dtype: the dtype of the KV cache. mesh: axis sizes to partition for
     (``tp``, ``pp``). target: the name of a target; all share this list, and the report says how the program fits it.
     """
-    # Clean up what frontends write; weights that the source quantized keep their codes, which Fold would make real.
-    passes: list[Pass] = [Canonicalize(), get_pass("qdq")(), Fold(), Canonicalize(), Cse(), Dce()]
+    passes = cleaning()
     captured = len(passes)
     if quantize is not None:
         passes.append(get_pass("quantize")(scheme=quantize))  # pyright: ignore[reportCallIssue]

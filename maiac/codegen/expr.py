@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from maiac.ir.dtypes import DType
+from maiac.ir.ops.values import to_torch
 from maiac.ir.promotion import promote
 from maiac.ir.types import Quantized, TensorType, Type
 
@@ -65,7 +68,9 @@ class Term:
 
 
 def literal(value: bool | int | float, dtype: DType) -> Term:
-    """A number in every lane."""
+    """A number in every lane, rounded to the dtype."""
+    if compute(dtype) is not dtype:
+        value = torch.tensor(value, dtype=to_torch(dtype)).item()
     dtype = compute(dtype)
     if dtype is DType.BOOL:
         return Term(f"splat<int32_t>({-1 if value else 0})", dtype)

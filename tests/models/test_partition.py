@@ -11,7 +11,7 @@ import torch
 
 import maiac
 from maiac.ir import Module
-from maiac.passes import default_pipeline, run_pipeline
+from maiac.passes import cleaning, run_pipeline
 from maiac.passes.clone import clone_module
 from maiac.passes.partition import Partition
 from maiac.passes.quantization import QuantizeWeights
@@ -27,7 +27,7 @@ TOLERANCE = 1e-4
 def captured(case: Case) -> tuple[Module, list[Any]]:
     """The cleaned-up module and its flat inputs."""
     module = maiac.capture(case.model, case.args, case.kwargs, dynamic_shapes=case.dynamic_shapes)
-    run_pipeline(module, default_pipeline()[:-1])
+    run_pipeline(module, cleaning())
     return module, tree.flatten(tree.loads(str(module.attrs["in_tree"])), (case.args, case.kwargs))
 
 
@@ -75,7 +75,7 @@ def test_files_of_onnx_are_quantized_and_split_alike(name: str, weights: int, tm
     case, path = BUILDERS[name](), tmp_path / "model.onnx"
     export(case, path, dynamic=False)
     module = maiac.capture(str(path))
-    run_pipeline(module, default_pipeline()[:-1])
+    run_pipeline(module, cleaning())
     inputs = [v for v in case.kwargs.values() if isinstance(v, torch.Tensor)]
     run_pipeline(module, [QuantizeWeights("int8")])
     report = run_pipeline(module, [Partition(tp=2, pp=2)])

