@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .codegen import build_ahead
 from .config import CompileOptions
 from .ir import Module
 from .ir.errors import MaiaError
@@ -57,7 +56,6 @@ def compile(
     options = CompileOptions(target, quantize, kv_dtype, mesh or {})
     if kind_of(model) == "artifact":
         raise MaiaError("MAIA0702", f"{model} is compiled already", hint="compile the source that it was made from")
-    build_ahead()
     if progress:
         progress("capturing", 0, 0)
     captured = open_source(model, args, kwargs, dynamic_shapes, random_weights=random_weights)

@@ -7,10 +7,8 @@ runs. The kernel library that the text calls is in ``cpp``.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-import threading
 import warnings
 from typing import TYPE_CHECKING
 
@@ -30,21 +28,6 @@ def host_code(loaded: Loaded | None = None) -> Nativizer | None:
     from .store import store_of
 
     return functools.partial(nativize, store=store_of(loaded))
-
-
-def build_ahead() -> None:
-    """Build the kernel library in the background, where it is not there yet: capture leaves a core to it."""
-    if os.environ.get("MAIAC_NATIVE", "1") == "0":
-        return
-
-    def build() -> None:
-        from .build import find_compiler, kernel_library
-
-        with contextlib.suppress(Exception):  # whatever is wrong is told when the library is needed
-            if find_compiler() is not None:
-                kernel_library()
-
-    threading.Thread(target=build, name="maiac-build", daemon=True).start()
 
 
 @functools.cache

@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -143,19 +142,10 @@ def _call(command: Sequence[str], source: Path) -> None:
     )
 
 
-_LIBRARY = threading.Lock()  # two threads would build it twice
-
-
+@functools.cache
 def kernel_library() -> ctypes.CDLL:
     """The kernel library, built once for a machine. Its symbols are global: generated code calls into it."""
-    with _LIBRARY:
-        return _kernel_library()
-
-
-@functools.cache
-def _kernel_library() -> ctypes.CDLL:
     texts = [p.read_text(encoding="utf-8") for p in sorted(SOURCES.glob("*.cpp"))]
-    texts.sort(key=len, reverse=True)  # the longest first, so that the last ones are short
     library = ctypes.CDLL(str(build_library("kernels", texts, ["-O3"])), mode=ctypes.RTLD_GLOBAL)
     for name in ("maia_run", "maia_conv_choose", "maia_conv_workspace"):
         getattr(library, name).restype = ctypes.c_int64
