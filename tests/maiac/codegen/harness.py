@@ -9,6 +9,7 @@ import torch
 
 from maiac.codegen.host import Native, cut
 from maiac.ir.graph import Module
+from maiac.ir.ops.values import QTensor
 from maiac.runtime.executor import Executor
 from maiac.runtime.plan import Program
 
@@ -53,6 +54,10 @@ def reference(module: Module, inputs: Sequence[Any]) -> list[Any]:
 
 def difference(want: Any, got: Any) -> str:
     """What is wrong with a result; empty if nothing is."""
+    if isinstance(want, QTensor):
+        return difference([want.codes, want.scale, want.zero_point], [got.codes, got.scale, got.zero_point])
+    if isinstance(want, (list, tuple)):
+        return "; ".join(d for a, b in zip(want, got, strict=True) if (d := difference(a, b)))
     if not isinstance(want, torch.Tensor):
         return "" if want == got else f"{got} is not {want}"
     if want.shape != got.shape or want.dtype != got.dtype:

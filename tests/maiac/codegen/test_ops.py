@@ -36,6 +36,17 @@ def tensors_only(operands: tuple[Any, ...]) -> bool:
     return all(isinstance(v, torch.Tensor) and v.numel() for v in given)
 
 
+def is_implemented(definition: OpDef, operands: tuple[Any, ...], attrs: dict[str, Any]) -> bool:
+    """Whether torch has the reference's kernel for these dtypes."""
+    try:
+        definition.reference(*operands, **attrs)
+    except RuntimeError as error:  # anything else that a reference raises is a fault of ours
+        if "not implemented" not in str(error):
+            raise
+        return False
+    return True
+
+
 def program(names: list[str], dtype: DType, most: int) -> tuple[Module, list[Any], list[str]]:
     """One module with many calls, its inputs, and what each result is of."""
     module = Module("samples")
@@ -46,7 +57,8 @@ def program(names: list[str], dtype: DType, most: int) -> tuple[Module, list[Any
     labels: list[str] = []
     for name in names:
         definition = get_op(name)
-        drawn = [s for s in samples(definition, Sampler(11, dtype)) if tensors_only(s[0])][:most]
+        drawn = [s for s in samples(definition, Sampler(11, dtype)) if tensors_only(s[0])]
+        drawn = [s for s in drawn[:most] if is_implemented(definition, *s)]
         for operands, attrs in drawn:
             args = [None if v is None else main.body.add_arg(type_of(v), f"x{len(inputs)}") for v in operands]
             inputs += [v for v in operands if v is not None]
