@@ -186,16 +186,18 @@ class Worker:
     def __init__(self, engine: str, setup: Setup, shared: Mapping[str, Any] | None = None) -> None:
         threads = setup.threads or cores()
         self.engine = engine
-        self.said: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the process)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "maiac.engines"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.said,
-            text=True,
-            env={**os.environ, **setup.environment, **dict.fromkeys(THREADS, str(threads))},
-            start_new_session=True,  # so that what it starts (compilers, pools) ends with it
-        )
+        with contextlib.ExitStack() as files:
+            self.said: IO[str] = files.enter_context(tempfile.TemporaryFile("w+"))
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "maiac.engines"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.said,
+                text=True,
+                env={**os.environ, **setup.environment, **dict.fromkeys(THREADS, str(threads))},
+                start_new_session=True,  # so that what it starts (compilers, pools) ends with it
+            )
+            self.files = files.pop_all()  # it is open as long as the process runs
         try:
             told = {k: v for k, v in asdict(setup).items() if k != "environment"}
             question = {"engine": engine, "setup": {**told, "threads": threads}, "shared": dict(shared or {})}
@@ -243,7 +245,8 @@ class Worker:
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.said):
+        self.files.close()
+        for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):  # of a question that nobody read
                     pipe.close()

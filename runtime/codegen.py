@@ -253,6 +253,11 @@ class Emitter:
         self.emit(left + call, depth)
         self.lines[len(self.text)] = Line(step, operands)
         self.bind_symbols(step, step.binds, targets, depth)
+        for c in step.checks:
+            actual, wanted = f"{targets[c.result]}.shape[{c.dim}]", self.space.symbols.expression(c.expression)
+            refuse = self.space.intern(refuse_dim, "_f")
+            self.emit(f"if {actual} != {wanted}: {refuse}({c.dim}, {actual}, {str(c.expression)!r}, {wanted})", depth)
+            self.lines[len(self.text)] = Line(step, operands)
 
     def bind(self, step: Step, depth: int) -> None:
         """``bind``: the elements of a tensor become sizes."""
@@ -372,6 +377,12 @@ class Emitter:
 def refuse_size(symbol: Symbol, value: int) -> None:
     """MAIA0511: the run makes a symbol what it was not declared to be."""
     raise MaiaError("MAIA0511", f"{symbol.name} is {value}; expected {str(symbol).removeprefix('sym ')}")
+
+
+def refuse_dim(dim: int, actual: int, expression: str, wanted: int) -> None:
+    """MAIA0511: a result is of another size than its type says."""
+    told = expression if expression == str(wanted) else f"{expression} = {wanted}"
+    raise MaiaError("MAIA0511", f"dim {dim} of a result is {actual}; its type says {told}")
 
 
 def step_kernels(space: Space) -> dict[Step, Kernel]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 from maiac.ir.dims import Dim, DimLike, symbols_of
 from maiac.ir.errors import Location, MaiaError
 from maiac.ir.graph import Block, Function, Module, Op, Ref, State, Value, Weight
-from maiac.ir.opdef import get_op
+from maiac.ir.opdef import get_op, mentions_unknown
 from maiac.ir.types import DimType, TensorType, Type, type_symbols
 
 from .comm import AXIS_ATTR
@@ -35,6 +35,15 @@ class SymbolBinding:
     """A symbol that a step's result determines: ``dim`` (that position of the result's shape) equals ``expression``."""
 
     symbol: str
+    result: int
+    dim: int
+    expression: DimLike
+
+
+@dataclass(frozen=True, slots=True)
+class DimCheck:
+    """A dim that a result's type names and its operation cannot tell: the run has to agree."""
+
     result: int
     dim: int
     expression: DimLike
@@ -96,6 +105,7 @@ class Step:
     attrs: Mapping[str, Any]
     regions: tuple[Region, ...] = ()
     binds: tuple[SymbolBinding, ...] = ()
+    checks: tuple[DimCheck, ...] = ()
     collective: bool = False
     native: NativeCall | None = None
 
@@ -247,10 +257,11 @@ class _Flattener:
         """A step with fresh results, its regions flattened inside."""
         results = tuple(Slot(f"{scope.prefix}{r.name}" if r.name else "", r.type) for r in op.results)
         regions = tuple(self.region(region, scope) for region in op.regions)
+        checks = tuple(_left_open(op, scope.bound))
         binds = _new_symbols([r.type for r in op.results], scope.bound, self.placement)
         if op.name == "bind":
             scope.bound |= {str(d) for d in op.attrs["to"] if isinstance(d, Dim)}  # type: ignore[union-attr]
-        return Step(op, operands, results, scope.move(op.loc), attrs, regions, tuple(binds))
+        return Step(op, operands, results, scope.move(op.loc), attrs, regions, tuple(binds), checks)
 
     def region(self, block: Block, scope: _Scope) -> Region:
         """A region: symbols that it binds are its own."""
@@ -287,6 +298,20 @@ class _Flattener:
         if op.name == "send_recv" and here == attrs["source"]:
             step.results[0].absent = True
         return step.results[0]
+
+
+def _left_open(op: Op, bound: set[str]) -> Iterator[DimCheck]:
+    """Dims of an op's results in terms of ``bound`` symbols, where the definition leaves open what they are."""
+    operands = [None if v is None else v.type for v in op.operands]
+    if op.regions or not any(t is not None and type_symbols(t) for t in operands):
+        return
+    told = get_op(op.name).result_types(operands, op.attrs)
+    for i, (result, inferred) in enumerate(zip(op.results, told, strict=True)):
+        if not isinstance(result.type, TensorType) or not isinstance(inferred, TensorType):
+            continue
+        for at, (dim, open_) in enumerate(zip(result.type.dims, inferred.dims, strict=True)):
+            if mentions_unknown(open_) and symbols_of(dim) <= bound and not result.type.split[at]:
+                yield DimCheck(i, at, dim)
 
 
 def _captured(args: list[Slot], steps: list[Step], results: list[Source | None]) -> list[Slot]:

@@ -54,7 +54,7 @@ def conv(
     spatial = len(stride)
     x, even = pad_uneven(x, padding, spatial)
     if isinstance(w, QTensor) and w.type.per in ("channel", "tensor") and w.zero_point is None:
-        y = torch.convolution(x, w.codes.to(x.dtype), None, stride, even, dilation, False, (0,) * spatial, groups)
+        y = torch.convolution(x, w.numbers().to(x.dtype), None, stride, even, dilation, False, (0,) * spatial, groups)
         y = y * w.scale.reshape(-1, *[1] * spatial).to(x.dtype)
         return y if bias is None else y + bias.reshape(-1, *[1] * spatial)
     return torch.convolution(x, real(w, x), bias, stride, even, dilation, False, (0,) * spatial, groups)

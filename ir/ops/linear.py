@@ -30,7 +30,7 @@ def linear(x: Any, w: Any, bias: Any = None) -> Any:
     if not isinstance(w, QTensor):
         return F.linear(x, w, bias)
     if w.type.per in ("channel", "tensor") and w.zero_point is None and w.type.at in ((), (0,)):
-        y = F.linear(x, w.codes.to(x.dtype)) * w.scale.reshape(-1).to(x.dtype)
+        y = F.linear(x, w.numbers().to(x.dtype)) * w.scale.reshape(-1).to(x.dtype)
         return y if bias is None else y + bias
     return F.linear(x, real(w, x), bias)
 
@@ -111,7 +111,7 @@ def grouped_matmul(x: Any, w: Any, ends: Any) -> Any:
     """
     if isinstance(w, QTensor):
         if w.type.per == "channel" and w.zero_point is None and w.type.at == (2,):
-            return _grouped(x, w.codes, ends) * w.scale.reshape(-1).to(x.dtype)
+            return _grouped(x, w.numbers(), ends) * w.scale.reshape(-1).to(x.dtype)
         w = real(w, x)
     return _grouped(x, w, ends)
 

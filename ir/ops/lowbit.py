@@ -15,10 +15,9 @@ from ..opdef import op
 from ..types import TensorType, Type
 from .rules import keep_split
 from .sampling import Sample, Sampler
-from .values import to_torch
+from .values import numbers, small_floats, to_torch
 
-# OCP MX 1.0 table 5: magnitudes of f4e2m1 by code.
-F4_MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+F4_MAGNITUDES: list[float] = small_floats(DType.F4E2M1)[:8].tolist()  # by code
 _F8_LARGEST = {DType.F8E4M3FN: 448.0, DType.F8E5M2: 57344.0, DType.F8E4M3FNUZ: 240.0, DType.F8E5M2FNUZ: 57344.0}
 _NARROW = (DType.I4, DType.U4, DType.I2, DType.U2)
 
@@ -62,15 +61,12 @@ def _(results: list[Type], x: TensorType, **_: Any) -> Type:
 
 def decode(x: Any, source: DType) -> Any:
     """Codes as numbers that torch computes with; other types as they are."""
-    if source is DType.F4E2M1:
-        table = torch.tensor(F4_MAGNITUDES + tuple(-m for m in F4_MAGNITUDES))
-        return table[x.long() & 15]
     if source in _F8_LARGEST:
         return x.float()
     if source is DType.E8M0:
         codes = x.view(torch.uint8)
         return torch.where(codes == 255, torch.nan, torch.exp2(codes.double() - 127)).float()
-    return x
+    return numbers(x, source)
 
 
 def wrap(x: Any, to: DType) -> Any:

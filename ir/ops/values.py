@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
+import ml_dtypes
+import numpy as np
 import torch
 
 from ..dtypes import DType
@@ -47,6 +50,28 @@ def to_torch(dtype: DType) -> torch.dtype:
     return TORCH[dtype]
 
 
+# Floats under a byte, by their names in ml_dtypes, which knows what each code stands for (OCP MX 1.0, section 5.3).
+_SMALL_FLOATS = {
+    DType.F6E3M2: "float6_e3m2fn",
+    DType.F6E2M3: "float6_e2m3fn",
+    DType.F4E2M1: "float4_e2m1fn",
+}
+
+
+@lru_cache(maxsize=8)
+def small_floats(dtype: DType) -> torch.Tensor:
+    """The f32 number of each code of a float type under a byte, by code."""
+    codes = np.arange(2**dtype.bits, dtype=np.uint8)
+    return torch.from_numpy(codes.view(getattr(ml_dtypes, _SMALL_FLOATS[dtype])).astype(np.float32))
+
+
+def numbers(codes: torch.Tensor, storage: DType) -> torch.Tensor:
+    """Codes of a storage type as numbers that torch computes with: itself, but for floats under a byte."""
+    if storage not in _SMALL_FLOATS:
+        return codes
+    return small_floats(storage)[codes.long() & (2**storage.bits - 1)]
+
+
 @dataclass(slots=True)
 class QTensor:
     """A quantized tensor: real = (codes - zero_point) * scale, scales laid out as ``Quantized.scale_shape`` says."""
@@ -66,10 +91,14 @@ class QTensor:
         """The rank of the codes."""
         return self.codes.ndim
 
+    def numbers(self) -> torch.Tensor:
+        """The codes as numbers, without scales and zero points."""
+        return numbers(self.codes, self.type.storage)
+
     def dequantize(self, dtype: torch.dtype) -> torch.Tensor:
         """The real values, rounded to ``dtype``."""
         scale, zero = self._spread(self.scale).float(), self.zero_point
-        real = self.codes.float()
+        real = self.numbers().float()
         if zero is not None:
             real = real - self._spread(zero).float()
         return (real * scale).to(dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from maiac.ir.dims import DimLike, product
 from maiac.ir.dtypes import DType
 from maiac.runtime.plan import Step
@@ -51,7 +53,7 @@ def attention(ctx: Context, step: Step) -> None:
 def _emit(
     ctx: Context,
     step: Step,
-    a: dict[str, object],
+    a: dict[str, Any],
     qkvo: tuple[View, View, View, View],
     bias: View | None,
     mask_kind: int,
@@ -78,10 +80,10 @@ def _emit(
     scale = a["scale"]
     w.emit(f"a.scale = {float(scale)!r}f;" if isinstance(scale, (int, float)) else "a.scale = 1 / sqrtf((float)a.d);")
     w.emit(f"a.causal = {int(bool(a['causal']))};")
-    if a.get("softcap"):
-        w.emit(f"a.softcap = {float(a['softcap'])!r}f;")  # type: ignore[arg-type]
-    if a.get("window"):
-        w.emit(f"a.window = {int(a['window'])};")  # type: ignore[call-overload]
+    if a["softcap"]:
+        w.emit(f"a.softcap = {float(a['softcap'])!r}f;")
+    if a["window"]:
+        w.emit(f"a.window = {a['window']};")
     if bias is not None:
         w.emit(f"a.mask_kind = {mask_kind};")
         w.emit(f"a.mask = {w.pointer(bias)};")
@@ -98,7 +100,7 @@ def _rows(ctx: Context, x: View) -> View:
 
 def _headed(x: View) -> View:
     """One head: a dim of 1 in front of the positions."""
-    return View(x.buffer, (*x.dims[:-2], 1, *x.dims[-2:]), (*x.strides[:-2], 0, *x.strides[-2:]), x.offset)
+    return x.unsqueeze(x.rank - 2)
 
 
 def _mask(place: View | Splat, o: View, s: DimLike, heads: bool) -> View:

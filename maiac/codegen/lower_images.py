@@ -13,7 +13,7 @@ from .expr import Term, Unsupported, plain
 from .kernel import Writer
 from .loops import Body, Group, Place, attributes, element_cost
 from .lower_maps import emit_map
-from .lowering import CHANNELS_LAST, Context, lowering
+from .lowering import CHANNELS_LAST, Context, lowering, numbers
 from .views import View
 
 
@@ -39,7 +39,7 @@ def _batched(x: View, spatial: int) -> View:
         return x
     if x.rank != spatial + 1:
         raise Unsupported("a pooled tensor of this rank")
-    return View(x.buffer, (1, *x.dims), (0, *x.strides), x.offset)
+    return x.unsqueeze(0)
 
 
 @lowering("max_pool", "avg_pool")
@@ -71,18 +71,19 @@ def pool(ctx: Context, step: Step) -> None:
 def adaptive_avg_pool(ctx: Context, step: Step) -> None:
     """The mean of all pixels, or of windows that divide the image evenly."""
     a, slot = attributes(step), step.results[0]
-    x = _channels_last(ctx, _batched(ctx.view(step.operands[0]), 2)) if len(a["sizes"]) == 2 else None
-    if x is None or any(not isinstance(d, int) for d in x.dims[2:]):
-        raise Unsupported("adaptive pooling of this rank")
-    windows = [int(d) // int(s) for d, s in zip(x.dims[2:], a["sizes"], strict=True)]  # type: ignore[arg-type]
-    if any(k * int(s) != d for k, s, d in zip(windows, a["sizes"], x.dims[2:], strict=True)):
+    if len(a["sizes"]) != 2:
+        raise Unsupported(f"adaptive pooling of {len(a['sizes'])} dims")
+    x = _channels_last(ctx, _batched(ctx.view(step.operands[0]), 2))
+    image, parts = numbers(x.dims[2:]), numbers(a["sizes"])
+    if any(size % part for size, part in zip(image, parts, strict=True)):
         raise Unsupported("adaptive pooling by windows of several sizes")
+    windows = [size // part for size, part in zip(image, parts, strict=True)]
     out = ctx.result(slot, CHANNELS_LAST[4] if len(plain(slot.type).dims) == 4 else (1, 2, 0))
     y = _batched(out, 2)
     w = Writer()
     to, of = w.pointer(y, writes=True), w.pointer(x)
     w.emit(f"const Image from = {_image(w, x)}, into = {_image(w, y)};")
-    if all(s == 1 for s in a["sizes"]):
+    if parts == (1, 1):
         w.emit(f"global_average(from, {of}, {to}, into.sn);")
     else:
         sizes = ", ".join(w.size(k) for k in (*windows, *windows))
@@ -137,11 +138,7 @@ def lower_group_norm(ctx: Context, step: Step, group: Group) -> None:
     eps = f"{float(a['eps'])!r}f"
     w.emit(f"group_stats(image, {w.size(a['groups'])}, {of}, {', '.join(affine)}, {eps}, {', '.join(to)});")
     ctx.add(w.kernel("group_stats", ctx.loc, product(x.dims) * 3, product(x.dims) * 4))
-    spatial = x.rank - 2
-    ones, zeros = [1] * spatial, [0] * spatial
-    parts: dict[str, View] = {"x": x}
-    for name, view in (("scale", scale), ("shift", shift)):
-        parts[name] = View(view.buffer, (n, c, *ones), (*view.strides, *zeros))
+    parts = {"x": x, "scale": scale.unsqueeze(2, x.rank - 2), "shift": shift.unsqueeze(2, x.rank - 2)}
     slots = {name: Slot(name, slot.type) for name in parts}
     places: dict[Source, Place] = {slots[name]: view for name, view in parts.items()}
     places |= group.places

@@ -18,16 +18,11 @@ def take(ctx: Context, step: Step, x: View, ids: View, dim: int, wrap: bool) -> 
     if ids.dtype not in (DType.I32, DType.I64):
         raise Unsupported(f"indices of {ids.dtype}")
     inner = x.dims[dim + 1 :]
-    if any(d != 1 and s != want for d, s, want in zip(inner, x.strides[dim + 1 :], dense(inner), strict=True)):
+    if len(nest([x], range(dim))) > 1 or not _in_one_piece(x, dim + 1):
         x = ctx.contiguous(x)
-    outer = nest([x], range(dim))
-    if len(outer) > 1:
-        x = ctx.contiguous(x)
-        outer = nest([x], range(dim))
-    rows = nest([ids], range(ids.rank))
-    if len(rows) > 1:
-        rows = nest([ctx.contiguous(ids)], range(ids.rank))
+    if len(nest([ids], range(ids.rank))) > 1:
         ids = ctx.contiguous(ids)
+    outer, rows = nest([x], range(dim)), nest([ids], range(ids.rank))
     size = x.dtype.bits // 8
     slot = step.results[0]
     type = plain(slot.type)
@@ -50,6 +45,13 @@ def take(ctx: Context, step: Step, x: View, ids: View, dim: int, wrap: bool) -> 
         ctx.copy(target, place)
         return
     ctx.places[slot] = target
+
+
+def _in_one_piece(x: View, first: int) -> bool:
+    """Whether the dims from ``first`` on lie in row-major order without gaps."""
+    dims = x.dims[first:]
+    own = zip(dims, x.strides[first:], dense(dims), strict=True)
+    return all(d == 1 or have == want for d, have, want in own)
 
 
 @lowering("embedding")
@@ -76,43 +78,31 @@ def index_put(ctx: Context, step: Step) -> None:
     if ids.dtype not in (DType.I32, DType.I64) or ids.rank > 1 or values.dtype is not x.dtype:
         raise Unsupported("indices that are no row of numbers")
     dim = int(a["dims"][0]) % x.rank
-    ids = ids if ids.rank else View(ids.buffer, (1,), (0,), ids.offset)
-    shape = (*x.dims[:dim], ids.dims[0], *x.dims[dim + 1 :])
-    if plain(step.operands[2].type).rank == 0:  # type: ignore[union-attr]
-        lead = values.rank - (x.rank - 1 - dim)
-        values = View(
-            values.buffer,
-            (*values.dims[:lead], 1, *values.dims[lead:]),
-            (*values.strides[:lead], 0, *values.strides[lead:]),
-            values.offset,
-        )
-    values = values.expand(shape)
+    behind = x.rank - 1 - dim
+    if not ids.rank:  # one row, which values then have no dim for
+        ids = ids.unsqueeze(0)
+        values = values.unsqueeze(max(values.rank - behind, 0))
+    values = values.expand((*x.dims[:dim], ids.dims[0], *x.dims[dim + 1 :]))
     target = x
     if x.buffer.kind != "state" or slot not in ctx.updates:
         target = ctx.new(x.dtype, x.dims)
         ctx.copy(x, target)
-    inner = dense(x.dims[dim + 1 :])
-    for view in (target, values):
-        own = zip(view.dims[dim + 1 :], view.strides[dim + 1 :], inner, strict=True)
-        if any(d != 1 and have != want for d, have, want in own):
-            values = ctx.contiguous(values)
-    outer = nest([target, values], range(dim))
-    if len(outer) > 1:
+    rows = nest([target, values], range(dim))
+    if len(rows) > 1 or not _in_one_piece(values, dim + 1):
         values = ctx.contiguous(values)
-        outer = nest([target, values], range(dim))
-    if len(outer) > 1:
-        raise Unsupported("rows that do not lie in one piece")
+        rows = nest([target, values], range(dim))
+    outer = rows[0]
     size = x.dtype.bits // 8
     w = Writer()
     y = w.pointer(target, writes=True, reads=True, c_type="char")
     at, of = w.pointer(ids), w.pointer(values, c_type="char")
     count = w.size(ids.dims[0])
     block: DimLike = product(x.dims[dim + 1 :]) * size
-    to = ", ".join(w.size(n) for n in (outer[0].steps[0] * size, target.strides[dim] * size, x.dims[dim]))
-    source = ", ".join(w.size(n) for n in (outer[0].steps[1] * size, values.strides[dim] * size))
+    to = ", ".join(w.size(n) for n in (outer.steps[0] * size, target.strides[dim] * size, x.dims[dim]))
+    source = ", ".join(w.size(n) for n in (outer.steps[1] * size, values.strides[dim] * size))
     w.emit(
-        f"put<{C_TYPE[ids.dtype]}>({w.size(outer[0].count)}, {count}, {w.size(block)}, {y}, {to}, {at},"
+        f"put<{C_TYPE[ids.dtype]}>({w.size(outer.count)}, {count}, {w.size(block)}, {y}, {to}, {at},"
         f" {w.size(ids.strides[0])}, {of}, {source});"
     )
-    ctx.add(w.kernel("index_put", ctx.loc, bytes=product(shape) * size * 2))
+    ctx.add(w.kernel("index_put", ctx.loc, bytes=product(values.dims) * size * 2))
     ctx.places[slot] = target

@@ -99,14 +99,11 @@ def _name(base: str, group: Group) -> str:
 
 def _matmul(ctx: Context, step: Step, group: Group) -> None:
     """z[*b, m, n] = x[*b, m, k] y[*b, k, n]"""
-    y = step.operands[1]
-    x = ctx.view(step.operands[0])
+    x, y = ctx.view(step.operands[0]), step.operands[1]
     if isinstance(y, Weight) and not isinstance(y, State) and len(plain(y.type).dims) == 2 and x.rank >= 2:
         rows, lda = rows_of(ctx, x)
         _gemm(ctx, step, group, rows, lda, y, True, None)
         return
-    if x.rank < 2 or len(type_of(y).dims) < 2:  # type: ignore[arg-type]
-        raise Unsupported("a product with a vector")
     _product(ctx, step, group, x, ctx.view(y), None)
 
 
@@ -114,7 +111,7 @@ def _product(ctx: Context, step: Step, group: Group, x: View, y: View, bias: Sou
     """A product of two activations: y is packed on the way."""
     anchor = step.results[0]
     dims = plain(anchor.type).dims
-    if len(dims) < 2 or x.rank < 2:
+    if len(dims) < 2 or x.rank < 2 or y.rank < 2:
         raise Unsupported("a product with a vector")
     lead = dims[:-2]
     if x.dtype is not y.dtype:
@@ -189,9 +186,7 @@ def _conv(ctx: Context, step: Step, group: Group) -> None:
     outputs = _outputs(ctx, group, order)
     extra: list[tuple[str, View]] = []
     if bias is not None:
-        row = ctx.view(bias)
-        ones, zeros = [1] * spatial, [0] * spatial
-        extra.append(("+", View(row.buffer, (row.dims[0], *ones), (row.strides[0], *zeros), row.offset)))
+        extra.append(("+", ctx.view(bias).unsqueeze(1, spatial)))
     finish = epilogue(w, group, anchor, outputs, order, extra)
     source, b = w.pointer(x), w.pointer(panels, c_type="void")
     workspace = packed(Buffer("arena", DType.U8, 0, source=convolution))

@@ -10,11 +10,12 @@ from maiac.ir.dims import DimLike, Symbol, product
 from maiac.ir.dtypes import DType
 from maiac.ir.errors import Location
 from maiac.ir.graph import State, Weight
+from maiac.ir.types import TensorType
 from maiac.runtime.plan import Slot, Source, Step
 
-from .expr import Unsupported, compute, literal, number, plain
+from .expr import Unsupported, plain
 from .kernel import Kernel, Writer, packed
-from .loops import Place, Splat
+from .loops import Place, Splat, map_kernel
 from .views import Buffer, View, dense, require_equal
 
 CHANNELS_LAST: dict[int, tuple[int, ...]] = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
@@ -102,22 +103,8 @@ class Context:
     def filled(self, splat: Splat) -> View:
         """A tensor of one number, in memory."""
         view = self.new(splat.dtype, splat.dims)
-        w = Writer()
-        target = w.pointer(view, writes=True)
-        if isinstance(splat.value, bool) or splat.dtype is DType.BOOL:
-            text = str(bool(splat.value)).lower()
-        elif isinstance(splat.value, (int, float)):
-            text = number(splat.value, splat.dtype)
-        else:
-            text = w.size(splat.value)
-        if compute(splat.dtype) is not splat.dtype:  # rounded by the store of a vector
-            w.emit(f"const int64_t n = {w.product(splat.dims)};")
-            w.emit(f"const auto number = {literal(splat.value, splat.dtype).text};")  # type: ignore[arg-type]
-            w.emit("int64_t i = 0;")
-            w.emit(f"for (; i + W <= n; i += W) st({target} + i, number, Full());")
-            w.emit(f"if (i < n) st({target} + i, number, n - i);")
-        else:
-            w.emit(f"for (int64_t i = 0, n = {w.product(splat.dims)}; i < n; i++) {target}[i] = {text};")
+        slot, w = Slot("filled", TensorType(splat.dtype, splat.dims)), Writer()
+        map_kernel(w, {slot: splat}, {slot: view}, lambda body: None, 1, self.likely)
         self.add(w.kernel("fill", self.loc))
         return view
 
@@ -182,5 +169,5 @@ def numbers(dims: Sequence[DimLike]) -> tuple[int, ...]:
     """Dims that are all numbers; Unsupported otherwise."""
     found = tuple(d for d in dims if isinstance(d, int))
     if len(found) < len(dims):
-        raise Unsupported("symbolic dims of a weight")
+        raise Unsupported("dims that only the run tells")
     return found

@@ -57,6 +57,11 @@ class View:
         """Dim i of the result is dim perm[i]."""
         return replace(self, dims=tuple(self.dims[p] for p in perm), strides=tuple(self.strides[p] for p in perm))
 
+    def unsqueeze(self, dim: int, count: int = 1) -> View:
+        """``count`` new dims of 1 before a dim."""
+        dims = (*self.dims[:dim], *[1] * count, *self.dims[dim:])
+        return replace(self, dims=dims, strides=(*self.strides[:dim], *[0] * count, *self.strides[dim:]))
+
     def slice(self, dim: int, start: DimLike, size: DimLike, step: int = 1) -> View:
         """``size`` elements along a dim, from ``start`` on."""
         dims, strides = list(self.dims), list(self.strides)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from maiac.ir import DimLike, Module, Op, Result, State, TensorType, Value, Weight
-from maiac.ir.dims import bounds
+from maiac.ir.dims import Dim, bounds
 
 from ..pattern import producer
 from ..rules.shape import axis_of, int_tuple, tensor_of
@@ -194,7 +194,9 @@ def _view(p: Positions, op: Op) -> Affine | None:
 
 def _iota(p: Positions, op: Op) -> Affine | None:
     start, step = op.attrs.get("start", 0), op.attrs.get("step", 1)
-    return Affine(start, (step,), tensor_of(op.result).dims) if isinstance(step, int) else None  # type: ignore[arg-type]
+    if not isinstance(start, (int, Dim)) or not isinstance(step, int):
+        return None
+    return Affine(start, (step,), tensor_of(op.result).dims)
 
 
 def _constant(p: Positions, op: Op) -> Affine | None:
@@ -205,7 +207,8 @@ def _constant(p: Positions, op: Op) -> Affine | None:
 
 
 def _dim_tensor(p: Positions, op: Op) -> Affine | None:
-    return Affine(op.attrs["value"], (), ())  # type: ignore[arg-type]
+    size = op.attrs["value"]
+    return Affine(size, (), ()) if isinstance(size, (int, Dim)) else None
 
 
 def _cast(p: Positions, op: Op) -> Affine | None:

@@ -109,10 +109,6 @@ def test_the_bound_is_whichever_is_slower():
 
 def test_this_machine(monkeypatch):
     monkeypatch.delenv("MAIAC_CACHE_DIR")  # the library may be built already
-    from maiac.codegen.build import find_compiler
-
-    if find_compiler() is None:
-        pytest.skip("no C++ compiler")
     monkeypatch.setattr(peaks, "MOST_ROUNDS", 1)
     from maiac.codegen.build import kernel_library
 

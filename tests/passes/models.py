@@ -7,24 +7,12 @@ import torch
 from maiac.ir import Block, Builder, DType, Function, Location, Module, Value, tensor
 from maiac.ir.dims import Symbol, sym
 from maiac.ir.ops.values import FROM_TORCH
-
-
-class Held:
-    """A tensor as the contents of a weight."""
-
-    def __init__(self, value: torch.Tensor) -> None:
-        self.value = value
-
-    def load(self) -> torch.Tensor:
-        return self.value
-
-    def load_slice(self, slices: tuple[slice, ...]) -> torch.Tensor:
-        return self.value[slices].clone()
+from maiac.runtime.weights import HeldTensor
 
 
 def weight(module: Module, name: str, value: torch.Tensor):
     """Add a weight that holds a tensor."""
-    return module.add_weight(name, tensor(FROM_TORCH[value.dtype], *value.shape), Held(value))
+    return module.add_weight(name, tensor(FROM_TORCH[value.dtype], *value.shape), HeldTensor(value))
 
 
 def decoder(layers: int, width: int = 16, heads: int = 2, *, data: bool = True, shared_in_first: bool = True) -> Module:
@@ -38,7 +26,7 @@ def decoder(layers: int, width: int = 16, heads: int = 2, *, data: bool = True, 
     b = Builder(m, main.body)
 
     def param(name: str, *dims: int) -> Value:
-        held = Held(torch.randn(*dims) / 4) if data else None
+        held = HeldTensor(torch.randn(*dims) / 4) if data else None
         return m.add_weight(name, tensor(DType.F32, *dims), held)
 
     turned: Value | None = None

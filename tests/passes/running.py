@@ -12,8 +12,7 @@ from maiac.ir.ops.values import QTensor, to_torch
 from maiac.ir.types import DimType
 from maiac.passes.clone import clone_module
 from maiac.runtime import Executor
-
-from .models import Held
+from maiac.runtime.weights import HeldTensor
 
 
 def sizes_for(module: Module) -> dict[str, int]:
@@ -29,7 +28,8 @@ def make(type: Type, sizes: dict[str, int], generator: torch.Generator) -> Any:
     shape = [evaluate(d, sizes) for d in type.dims]
     if isinstance(type.dtype, Quantized):
         codes = make(TensorType(type.element, type.dims), sizes, generator)
-        return QTensor(codes, torch.full([int(d) for d in type.dtype.scale_shape(tuple(shape))], 0.5), None, type.dtype)  # type: ignore[arg-type]
+        scales = [evaluate(d, {}) for d in type.dtype.scale_shape(tuple(shape))]
+        return QTensor(codes, torch.full(scales, 0.5), None, type.dtype)
     dtype = to_torch(type.element)
     if dtype is torch.bool:
         return torch.rand(shape, generator=generator) < 0.5
@@ -43,7 +43,7 @@ def fill(module: Module, seed: int = 0) -> None:
     for value in (*module.weights.values(), *module.states.values()):
         assert isinstance(value, Weight)
         if value.data is None:
-            value.data = Held(make(value.type, {}, generator))
+            value.data = HeldTensor(make(value.type, {}, generator))
 
 
 def inputs_for(module: Module, seed: int = 1) -> list[Any]:

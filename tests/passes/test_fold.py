@@ -9,17 +9,19 @@ from maiac.ir import Builder, DType, Function, Module, tensor
 from maiac.passes import collect_misses
 from maiac.passes.dce import Dce
 from maiac.passes.fold import Fold, FoldedTensor
-from tests.passes.models import Held, weight
+from maiac.runtime.weights import HeldTensor
+from tests.passes.models import weight
 
 
-class Counted(Held):
+class Counted(HeldTensor):
     """Contents that count how often they are asked for."""
 
     loads = 0
 
     def load(self) -> torch.Tensor:
         self.loads += 1
-        return self.value
+        assert isinstance(self.tensor, torch.Tensor)
+        return self.tensor
 
 
 def module_of(*results: int) -> tuple[Module, Builder]:
@@ -50,7 +52,8 @@ def test_a_middling_result_becomes_a_weight_named_after_its_source():
 
 def test_a_large_weight_is_folded_when_it_is_asked_for():
     m, b = module_of(8, 4)
-    data = Counted(torch.arange(32.0).reshape(4, 8))
+    contents = torch.arange(32.0).reshape(4, 8)
+    data = Counted(contents)
     w = m.add_weight("w", tensor(DType.F32, 4, 8), data)
     b.ret([b.emit("add", m.main.args[0], b.emit("transpose", w, perm=(1, 0)))])
     assert Fold(limit=64).run(m)
@@ -58,7 +61,7 @@ def test_a_large_weight_is_folded_when_it_is_asked_for():
     folded = m.weights["w.folded"]
     assert folded.data is not None
     made = folded.data.load()
-    assert torch.equal(made, data.value.T) and made.is_contiguous()
+    assert torch.equal(made, contents.T) and made.is_contiguous()
     assert folded.data.load() is made
 
 
@@ -87,7 +90,7 @@ def test_parts_of_a_weight():
 @pytest.mark.parametrize("limit", [1 << 20, 8])
 def test_meta_weights_stay(limit: int):
     m, b = module_of(4)
-    w = m.add_weight("w", tensor(DType.F32, 4), Held(torch.empty(4, device="meta")))
+    w = m.add_weight("w", tensor(DType.F32, 4), HeldTensor(torch.empty(4, device="meta")))
     b.ret([b.emit("add", m.main.args[0], b.emit("neg", w))])
     assert fold_reasons(m, limit=limit) == ["the weight is on the meta device"]
 
@@ -132,6 +135,6 @@ def test_quantized_weights_and_random_ops_stay():
 
 def test_states_are_no_constants():
     m, b = module_of(4)
-    s = m.add_state("s", tensor(DType.F32, 4), Held(torch.zeros(4)))
+    s = m.add_state("s", tensor(DType.F32, 4), HeldTensor(torch.zeros(4)))
     b.ret([b.emit("add", m.main.args[0], b.emit("read", s))])
     assert not Fold().run(m)

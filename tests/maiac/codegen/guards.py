@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -72,8 +73,10 @@ class Walls:
 
             self_._call = guarded
 
-        planning.assign = self.assign  # type: ignore[assignment]
-        planning.Arrangement.plan = planned  # type: ignore[method-assign]
-        segment.Segment.prepare = prepared  # type: ignore[method-assign]
-        segment.aligned_block = own_block
-        segment.aligned_blocks = lambda sizes: [own_block(size) for size in sizes]  # type: ignore[attr-defined]
+        for owner, name, ours in (
+            (planning, "assign", self.assign),
+            (planning.Arrangement, "plan", planned),
+            (segment.Segment, "prepare", prepared),
+            (segment, "aligned_block", own_block),
+        ):
+            patch.object(owner, name, ours).start()  # which refuses a name that is not there

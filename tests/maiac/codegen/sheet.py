@@ -21,7 +21,7 @@ from maiac.ir.types import Quantized
 from maiac.passes import parse_pipeline, run_pipeline
 from maiac.passes.clone import clone_module
 from maiac.runtime.executor import Executor
-from tests.passes.models import Held
+from maiac.runtime.weights import HeldTensor
 
 from .harness import RELATIVE, Ran
 
@@ -56,11 +56,11 @@ class Sheet:
     def weight(self, dtype: DType, *dims: int, spread: float = 1.0) -> Value:
         """A weight of normally distributed elements."""
         made = (torch.randn(dims, generator=self.generator) * spread).to(to_torch(dtype))
-        return self.module.add_weight(f"w{len(self.module.weights)}", tensor(dtype, *dims), Held(made))
+        return self.module.add_weight(f"w{len(self.module.weights)}", tensor(dtype, *dims), HeldTensor(made))
 
     def quantized(self, type: Quantized, n: int, k: int) -> Value:
         """A matrix of codes whose real values are about normally distributed, over the root of k."""
-        shape = [int(d) for d in type.scale_shape((n, k))]  # type: ignore[arg-type]
+        shape = [evaluate(d, {}) for d in type.scale_shape((n, k))]
         spread, storage = 3.0 * k**-0.5, type.storage
         zero: torch.Tensor | None = None
         if storage.is_float and storage.bits == 8:
@@ -74,12 +74,12 @@ class Sheet:
             if type.zero_point:
                 zero = torch.randint(low, high, shape, generator=self.generator).to(to_torch(storage))
         held = QTensor(codes, scale.to(to_torch(type.scale)), zero, type)
-        return self.module.add_weight(f"w{len(self.module.weights)}", TensorType(type, (n, k)), Held(held))  # type: ignore[arg-type]
+        return self.module.add_weight(f"w{len(self.module.weights)}", TensorType(type, (n, k)), HeldTensor(held))
 
     def state(self, dtype: DType, *dims: int) -> State:
         """A state that begins as zeros."""
         made = torch.zeros(dims, dtype=to_torch(dtype))
-        return self.module.add_state(f"s{len(self.module.states)}", tensor(dtype, *dims), Held(made))
+        return self.module.add_state(f"s{len(self.module.states)}", tensor(dtype, *dims), HeldTensor(made))
 
     # **** operations ****
 

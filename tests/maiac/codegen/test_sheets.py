@@ -16,7 +16,7 @@ from maiac.ir.dims import sym
 from maiac.ir.ops.lowbit import decode
 from maiac.ir.ops.values import QTensor
 from maiac.ir.types import Quantized
-from tests.passes.models import Held
+from maiac.runtime.weights import HeldTensor
 
 from .harness import Ran, difference, reference
 from .sheet import Sheet, dirty_block, edges, sizes_within
@@ -61,7 +61,7 @@ def test_codes_of_four_bits_are_floats():
     type = Quantized(DType.F4E2M1, "mx", (), DType.E8M0)
     codes = torch.randint(0, 16, (19, 96), dtype=torch.uint8)
     scale = torch.tensor([0.125, 0.5, 2.0]).repeat(19, 1).to(torch.float8_e8m0fnu)
-    w = s.module.add_weight("w", TensorType(type, (19, 96)), Held(QTensor(codes, scale, None, type)))  # type: ignore[arg-type]
+    w = s.module.add_weight("w", TensorType(type, (19, 96)), HeldTensor(QTensor(codes, scale, None, type)))
     s.give("linear", s.emit("linear", s.arg(DType.F32, sym("T"), 96), w))
     real = decode(codes, DType.F4E2M1) * scale.float().repeat_interleave(32, 1)
     ran = s.finish().ran
@@ -123,7 +123,7 @@ module @m {
 @pytest.mark.parametrize("text", [READ_TWICE, NOT_WRITTEN], ids=["read twice", "not written"])
 def test_a_state_changes_when_it_is_written_and_not_before(text: str):
     module = parse(text)
-    module.states["s"].data = Held(torch.zeros(8, 4))
+    module.states["s"].data = HeldTensor(torch.zeros(8, 4))
     from maiac.runtime.executor import Executor
 
     by_reference, ran = Executor(module, arena=False), Ran(module)

@@ -20,7 +20,8 @@ def view_of(x: torch.Tensor) -> View:
 
 
 def tensor_of(view: View, data: torch.Tensor) -> torch.Tensor:
-    return data.as_strided([int(d) for d in view.dims], [int(s) for s in view.strides], int(view.offset))  # type: ignore[arg-type]
+    dims, strides = ([evaluate(n, {}) for n in numbers] for numbers in (view.dims, view.strides))
+    return data.as_strided(dims, strides, evaluate(view.offset, {}))
 
 
 @st.composite
@@ -68,7 +69,8 @@ def test_a_nest_visits_every_element_once(made: tuple[torch.Tensor, torch.Tensor
     loops = nest([view_of(x)], range(x.ndim))
     offsets = [int(x.storage_offset())]
     for loop in loops:
-        offsets = [o + i * int(loop.steps[0]) for o in offsets for i in range(int(loop.count))]  # type: ignore[arg-type]
+        step, count = evaluate(loop.steps[0], {}), evaluate(loop.count, {})
+        offsets = [o + i * step for o in offsets for i in range(count)]
     assert torch.equal(storage[offsets], x.reshape(-1))
 
 

@@ -53,11 +53,13 @@ def fused(module: Module) -> tuple[Module, Module]:
 
 def masks_of(module: Module) -> set[tuple[bool, int, bool]]:
     """(causal, window, a mask stays) of each attention."""
-    return {
-        (op.attrs.get("causal", False), op.attrs.get("window", 0), len(op.operands) > 3)
-        for op in module.walk()
-        if op.name == "attention"
-    }  # type: ignore[return-value]
+    found: set[tuple[bool, int, bool]] = set()
+    for op in module.walk():
+        if op.name == "attention":
+            window = op.attrs.get("window", 0)
+            assert isinstance(window, int)
+            found.add((bool(op.attrs.get("causal", False)), window, len(op.operands) > 3))
+    return found
 
 
 def check(found: Architecture, before: Module, after: Module, *inputs: list[Any]) -> None:
