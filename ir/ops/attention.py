@@ -36,6 +36,8 @@ def attention(
     c tanh(score / c) before the mask (0: as they are). A row that sees nothing is 0.
     """
     grouped = q.ndim > 3 and q.shape[-3] != k.shape[-3]
+    if mask is not None and mask.ndim < 2:
+        mask = mask.expand(q.shape[-2], k.shape[-2])  # torch wants rows and columns
     if window or (causal and mask is not None):
         mask, causal = _limited(mask, _seen(q.shape[-2], k.shape[-2], causal, window)), False
     if not softcap:
@@ -140,6 +142,8 @@ def _(s: Sampler) -> Iterator[Sample]:
     yield (q, k, v), {"causal": True, "scale": 0.5}
     yield (q, k, v, s.bools(6, 6) | torch.eye(6, dtype=torch.bool)), {}
     yield (q, k, v, s.real(2, 1, 6, 6)), {}
+    yield (q, k, v, s.real()), {}
+    yield (q, k, v, torch.tensor([True, False, True, True, False, True])), {}
     yield (q, s.real(2, 2, 10, 8), s.real(2, 2, 10, 8)), {}
     yield (q, s.real(2, 1, 6, 8), s.real(2, 1, 6, 8)), {}
     yield (s.real(4, 6, 8), s.real(4, 2, 8), s.real(4, 2, 8)), {}

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from maiac.ir import MaiaError, Module, parse
+from maiac.ir import MaiaError, Module, parse, verify
 from maiac.ir.dtypes import DType
 from maiac.ir.ops.quant import absmax_scale, encode
 from maiac.ir.types import Quantized
@@ -73,8 +73,9 @@ def test_parts_add_up():
 def test_quantized_parts_have_their_scales():
     up, down = torch.rand(8, 4), torch.rand(4, 8)
     dtype = Quantized(DType.I8, "channel", (0,))
-    text = MLP.replace("@up : f32", "@up : channel<i8, 0>").replace("@down : f32", "@down : channel<i8, 0>")
-    module = parse(text)
+    text = MLP.replace("weight @up : f32", "weight @up : channel<i8, 0>")
+    module = parse(text.replace("weight @down : f32", "weight @down : channel<i8, 0>"))
+    verify(module)
     q = {n: encode(w, dtype, absmax_scale(w, dtype)) for n, w in (("up", up), ("down", down))}
     for name, tensor in q.items():
         module.weights[name].data = HeldTensor(tensor)
