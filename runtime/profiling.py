@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from maiac.ir.dims import evaluate
+from maiac.ir.dims import DimLike, evaluate
 from maiac.ir.errors import Location
-from maiac.ir.opdef import bytes_of, get_op
+from maiac.ir.opdef import bytes_of, get_op, mentions_unknown
 
 from .plan import Step
 
@@ -30,18 +30,28 @@ class StepTime:
     start: float
 
 
+def flops_of(step: Step) -> DimLike:
+    """A step's FLOPs, as its operation's definition counts them; a fusion's are those of the steps in it.
+
+    0 where the definition leaves a size open. What the regions of other steps do is not counted: how often they run
+    is known to the run only.
+    """
+    if step.op.name == "fusion":
+        return sum((flops_of(inner) for region in step.regions for inner in region.steps), 0)
+    operands = [None if v is None else v.type for v in step.operands]
+    flops = get_op(step.op.name).count_flops(operands, step.op.attrs, [r.type for r in step.results])
+    return 0 if mentions_unknown(flops) else flops
+
+
 def work_of(step: Step, sizes: Mapping[str, int]) -> tuple[int, int]:
     """FLOPs, and bytes read and written, of a step at these sizes of symbols; 0 where a size is not known.
 
-    Views cost nothing; what a step's regions do is not counted.
+    Views cost nothing.
     """
-    definition = get_op(step.op.name)
-    if definition.alias:
+    if get_op(step.op.name).alias:
         return 0, 0
-    operands = [None if v is None else v.type for v in step.operands]
-    results = [r.type for r in step.results]
+    types = [v.type for v in (*step.operands, *step.results) if v is not None]
     try:
-        flops = evaluate(definition.count_flops(operands, step.op.attrs, results), sizes)
-        return flops, sum(bytes_of(t, sizes) for t in (*operands, *results) if t is not None)
+        return evaluate(flops_of(step), sizes), sum(bytes_of(t, sizes) for t in types)
     except KeyError:
         return 0, 0

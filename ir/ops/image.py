@@ -14,6 +14,7 @@ from ..errors import TypeFault
 from ..opdef import op
 from ..types import TensorType, Type
 from .conv import window
+from .rules import per_input
 from .sampling import Sample, Sampler
 
 _aten: Any = torch.ops.aten
@@ -58,6 +59,14 @@ def _(
 ) -> Type:
     _check(x, size, scales, mode)
     return TensorType(x.dtype, (*x.dims[:2], *size))
+
+
+_TAPS = {"nearest": 0, "linear": 2, "cubic": 4}  # weighted elements of x along each dim
+
+
+@upsample.flops
+def _(results: list[Type], x: TensorType, *, size: tuple[DimLike, ...], mode: str = "nearest", **_: Any) -> DimLike:
+    return product((*x.dims[:2], *size)) * 2 * _TAPS[mode] ** len(size)
 
 
 _CASES: list[dict[str, Any]] = [
@@ -150,6 +159,9 @@ def _(x: TensorType, *, sizes: tuple[DimLike, ...]) -> Type:
     if not 1 <= len(sizes) <= 3 or x.rank < len(sizes) + 1:
         raise TypeFault(f"x is {x}; sizes {list(sizes)} asks for {len(sizes)} spatial dims")
     return TensorType(x.dtype, (*x.dims[: -len(sizes)], *sizes))
+
+
+adaptive_avg_pool.flops(per_input)
 
 
 @adaptive_avg_pool.samples

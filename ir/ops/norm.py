@@ -16,10 +16,22 @@ from .rules import axis, keep_split
 from .sampling import Sample, Sampler
 
 
+def _norm_flops(definition: OpDef, each: int) -> None:
+    """So many operations for each element, and one more for each of g and b."""
+
+    def flops(results: list[Type], x: TensorType, *affine: TensorType | None, **_: Any) -> DimLike:
+        return x.elements() * (each + sum(t is not None for t in affine))
+
+    definition.flops(flops)
+
+
 @op("x:float[*b d], g[d]? -> y[*b d]", dtype="x", whole="d")
 def rms_norm(x: Any, g: Any = None, *, eps: float = 1e-6) -> Any:
     """Scale each row to unit mean square, then by g (Zhang and Sennrich 2019)."""
     return F.rms_norm(x, x.shape[-1:], g, eps)
+
+
+_norm_flops(rms_norm, 3)  # square, sum, scale
 
 
 def _last_dims(x: TensorType, g: TensorType | None, b: TensorType | None, dims: int) -> None:
@@ -39,6 +51,9 @@ def layer_norm(x: Any, g: Any = None, b: Any = None, *, dims: int = 1, eps: floa
 def _(x: TensorType, g: Any = None, b: Any = None, *, dims: int = 1, eps: float = 1e-5) -> Type:
     _last_dims(x, g, b, dims)
     return x.whole()
+
+
+_norm_flops(layer_norm, 5)  # sum, subtract, square, sum, scale
 
 
 @layer_norm.shard
@@ -61,6 +76,9 @@ def _(s: Sampler) -> Iterator[Sample]:
 def group_norm(x: Any, g: Any = None, b: Any = None, *, groups: int, eps: float = 1e-5) -> Any:
     """Zero mean and unit variance over each group of channels, then g and b (Wu and He 2018)."""
     return F.group_norm(x, groups, g, b, eps)
+
+
+_norm_flops(group_norm, 5)
 
 
 @group_norm.samples

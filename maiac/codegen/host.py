@@ -10,7 +10,7 @@ from maiac.ir.dims import DimLike, Symbol, bounds, symbols_of
 from maiac.ir.graph import Op, State, Weight
 from maiac.ir.types import TensorType
 from maiac.runtime.plan import Program, Slot, Source, Step, globals_of
-from maiac.runtime.profiling import StepTime
+from maiac.runtime.profiling import StepTime, flops_of
 
 from . import (
     lower_attention,
@@ -109,7 +109,7 @@ class _Cutter:
     def cut(self) -> Native:
         """All segments."""
         for step in self.program.steps:
-            self.ctx.loc = step.loc
+            self.ctx.loc, self.ctx.flops = step.loc, flops_of(step)
             reason = self.lower(step)
             if reason is None:
                 self.pending.append(step)

@@ -9,8 +9,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from maiac.ir.dims import DimLike
+from maiac.ir.dims import DimLike, product
 from maiac.ir.errors import Location
+from maiac.ir.opdef import bytes_of
 
 from .expr import C_TYPE, Unsupported
 from .views import Buffer, View
@@ -29,7 +30,7 @@ class Pointer:
 
 @dataclass
 class Kernel:
-    """One call of a kernel in a program."""
+    """One call of a kernel in a program. flops: as the definitions of the operations in it count them."""
 
     name: str
     body: str
@@ -90,10 +91,25 @@ class Writer:
         """Append lines."""
         self.lines += ["    " * depth + line if line else "" for line in text.splitlines()]
 
-    def kernel(self, name: str, loc: Location, flops: DimLike = 0, bytes: DimLike = 0) -> Kernel:
-        """What has been written."""
+    def kernel(self, name: str, loc: Location, flops: DimLike = 0, bytes: DimLike | None = None) -> Kernel:
+        """What has been written. bytes: what it reads and writes, where that is not all that its pointers see."""
         body = "".join(f"    {line}\n" for line in self.declared) + "".join(f"{line}\n" for line in self.lines)
-        return Kernel(name, body, self.pointers, self.sizes, loc, flops, bytes)
+        moved = _traffic(self.pointers) if bytes is None else bytes
+        return Kernel(name, body, self.pointers, self.sizes, loc, flops, moved)
+
+
+def _traffic(pointers: Sequence[Pointer]) -> DimLike:
+    """Bytes read and written where every operand and every result passes once."""
+    return sum((_bytes(view) for view in dict.fromkeys(p.view for p in pointers)), 0)
+
+
+def _bytes(view: View) -> DimLike:
+    """Bytes of the elements of a view, each once however often it is repeated; a packed weight's own."""
+    if view.buffer.kind == "packed":
+        weight, _ = view.buffer.source
+        return bytes_of(weight.type, {})
+    own = [d for d, s in zip(view.dims, view.strides, strict=True) if s != 0]
+    return product(own) * (view.dtype.bits // 8)
 
 
 def packed(buffer: Buffer) -> View:

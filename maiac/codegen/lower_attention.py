@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from maiac.ir.dims import DimLike, product
+from maiac.ir.dims import DimLike
 from maiac.ir.dtypes import DType
 from maiac.runtime.plan import Step
 
@@ -88,9 +88,7 @@ def _emit(
         w.emit(f"a.mask_kind = {mask_kind};")
         w.emit(f"a.mask = {w.pointer(bias)};")
     w.emit(f"attention(a, {', '.join(names)}, {to});")
-    work = product(o.dims[:-1]) * s * (d + e) * 2
-    bytes = sum((product(x.dims) * (x.dtype.bits // 8) for x in qkvo), 0)
-    ctx.add(w.kernel("attention", ctx.loc, work, bytes))
+    ctx.add(w.kernel("attention", ctx.loc, ctx.flops))
 
 
 def _rows(ctx: Context, x: View) -> View:

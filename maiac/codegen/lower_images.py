@@ -63,8 +63,7 @@ def pool(ctx: Context, step: Step) -> None:
     w.emit(f"const Pool2d pool = {{{', '.join(w.size(g) for g in geometry)}{last}}};")
     w.emit(f"const Image from = {_image(w, x)}, into = {_image(w, y)};")
     w.emit(f"{step.op.name}(pool, from, into, {of}, {to});")
-    work = product(y.dims) * product(a["kernel"])
-    ctx.add(w.kernel(step.op.name, ctx.loc, work, (product(x.dims) + product(y.dims)) * 4))
+    ctx.add(w.kernel(step.op.name, ctx.loc, ctx.flops))
 
 
 @lowering("adaptive_avg_pool")
@@ -89,7 +88,7 @@ def adaptive_avg_pool(ctx: Context, step: Step) -> None:
         sizes = ", ".join(w.size(k) for k in (*windows, *windows))
         w.emit(f"const Pool2d pool = {{{sizes}, 0, 0, 0, 0}};")
         w.emit(f"avg_pool(pool, from, into, {of}, {to});")
-    ctx.add(w.kernel("adaptive_avg_pool", ctx.loc, product(x.dims), product(x.dims) * 4))
+    ctx.add(w.kernel("adaptive_avg_pool", ctx.loc, ctx.flops))
 
 
 @lowering("upsample")
@@ -117,7 +116,7 @@ def upsample(ctx: Context, step: Step) -> None:
         w.emit(f"linear_table(from.h, into.h, {scales[0]}, {corners}, r0, r1, rw);")
         w.emit(f"linear_table(from.w, into.w, {scales[1]}, {corners}, c0, c1, cw);")
         w.emit(f"resize_linear(from, into, {{r0, r1, rw}}, {{c0, c1, cw}}, {of}, {to});")
-    ctx.add(w.kernel(f"upsample_{a['mode']}", ctx.loc, product(y.dims), (product(x.dims) + product(y.dims)) * 4))
+    ctx.add(w.kernel(f"upsample_{a['mode']}", ctx.loc, ctx.flops))
 
 
 def lower_group_norm(ctx: Context, step: Step, group: Group) -> None:
@@ -137,7 +136,8 @@ def lower_group_norm(ctx: Context, step: Step, group: Group) -> None:
     w.emit(f"const Image image = {_image(w, x)};")
     eps = f"{float(a['eps'])!r}f"
     w.emit(f"group_stats(image, {w.size(a['groups'])}, {of}, {', '.join(affine)}, {eps}, {', '.join(to)});")
-    ctx.add(w.kernel("group_stats", ctx.loc, product(x.dims) * 3, product(x.dims) * 4))
+    statistics = product(x.dims) * 3  # of the definition's FLOPs: a sum, and a sum of squared differences
+    ctx.add(w.kernel("group_stats", ctx.loc, statistics))
     parts = {"x": x, "scale": scale.unsqueeze(2, x.rank - 2), "shift": shift.unsqueeze(2, x.rank - 2)}
     slots = {name: Slot(name, slot.type) for name in parts}
     places: dict[Source, Place] = {slots[name]: view for name, view in parts.items()}
@@ -151,7 +151,7 @@ def lower_group_norm(ctx: Context, step: Step, group: Group) -> None:
             body.step(inner)
 
     name = "_".join(["group_norm", *dict.fromkeys(s.op.name for s in group.steps)])[:40]
-    emit_map(ctx, name, places, outputs, normalise, element_cost(group.steps) + 1, 2 + len(group.steps))
+    emit_map(ctx, name, places, outputs, normalise, element_cost(group.steps) + 1, ctx.flops - statistics)
 
 
 @lowering("group_norm")

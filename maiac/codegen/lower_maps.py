@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from maiac.ir.dims import product
+from maiac.ir.dims import DimLike
 from maiac.ir.dtypes import DType
 from maiac.runtime.plan import Slot, Source, Step
 
@@ -28,7 +28,7 @@ def lower_map(ctx: Context, group: Group) -> None:
             body.step(step)
 
     name = "_".join(dict.fromkeys(s.op.name for s in group.steps))[:40]
-    emit_map(ctx, name, group.places, outputs, steps, element_cost(group.steps), len(group.steps))
+    emit_map(ctx, name, group.places, outputs, steps, element_cost(group.steps), ctx.flops)
 
 
 def emit_map(
@@ -38,15 +38,13 @@ def emit_map(
     outputs: Mapping[Slot, View],
     compute: Compute,
     each: int,
-    flops: int,
+    flops: DimLike,
 ) -> None:
-    """An elementwise kernel: ``flops`` for each element of a result."""
+    """An elementwise kernel. each: what a vector of it costs."""
     places = {v: _along(ctx, p, next(iter(outputs.values()))) for v, p in places.items()}
     w = Writer()
     map_kernel(w, places, outputs, compute, each, ctx.likely)
-    views = [*(p for p in places.values() if isinstance(p, View)), *outputs.values()]
-    moved = sum((product(v.dims) * (v.dtype.bits // 8) for v in views), 0)
-    ctx.add(w.kernel(name, ctx.loc, product(next(iter(outputs.values())).dims) * flops, moved))
+    ctx.add(w.kernel(name, ctx.loc, flops))
 
 
 def _along(ctx: Context, place: Place, target: View) -> Place:

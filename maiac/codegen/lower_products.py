@@ -81,9 +81,7 @@ def _gemm(
     rows, lead = product(x.dims[:-1]), w.size(lda)
     w.emit(f"const Packed factor = {shape};")
     w.emit(f"gemm({w.size(rows)}, {memory_type(x)}, {a}, {lead}, factor, epilogue<decltype({finish})>, &{finish});")
-    bits = weight.type.element.bits
-    moved = (rows * (k + n) * x.dtype.bits + n * k * bits) // 8
-    ctx.add(w.kernel(_name("gemm", group), ctx.loc, rows * n * k * 2, moved))
+    ctx.add(w.kernel(_name("gemm", group), ctx.loc, ctx.flops))
 
 
 def memory_type(x: View) -> str:
@@ -140,9 +138,7 @@ def _product(ctx: Context, step: Step, group: Group, x: View, y: View, bias: Sou
     w.emit(f"const Factor left = {factors[0]}, right = {factors[1]};")
     sizes = ", ".join(w.size(d) for d in (loops[0].count, loops[1].count, m, n, k))
     w.emit(f"matmul({sizes}, left, right, epilogue<decltype({finish})>, &{finish});")
-    count: DimLike = product(lead)
-    moved = count * (m * k + k * n + m * n) * (x.dtype.bits // 8)
-    ctx.add(w.kernel(_name("matmul", group), ctx.loc, count * m * n * k * 2, moved))
+    ctx.add(w.kernel(_name("matmul", group), ctx.loc, ctx.flops))
 
 
 def _conv(ctx: Context, step: Step, group: Group) -> None:
@@ -194,6 +190,4 @@ def _conv(ctx: Context, step: Step, group: Group) -> None:
     w.emit(f"const Conv geometry = {{{', '.join(w.size(d) for d in fields)}}};")
     call = f"geometry, {source}, {b}, {room}, epilogue<decltype({finish})>, &{finish}"
     w.emit(f"conv(ConvKind::{convolution.kind}, {call});")
-    pixels = product([out[0], *out[2:]])
-    moved = product(x.dims) * 4 + o * c * product(kernel) * 4 + pixels * o * 4
-    ctx.add(w.kernel(_name(convolution.kind, group), ctx.loc, pixels * o * c * product(kernel) * 2, moved))
+    ctx.add(w.kernel(_name(convolution.kind, group), ctx.loc, ctx.flops))

@@ -38,7 +38,7 @@ def rotary(ctx: Context, step: Step) -> None:
         body.define(slots["y0"], Term(f"({t['x0']} * {t['c0']} - {t['x1']} * {t['s0']})", dtype))
         body.define(slots["y1"], Term(f"({t['x1']} * {t['c1']} + {t['x0']} * {t['s1']})", dtype))
 
-    emit_map(ctx, "rotary", places, outputs, turn, 6, 6)
+    emit_map(ctx, "rotary", places, outputs, turn, 6, ctx.flops)
     rest = x.dims[-1] - turned
     if rest != 0:
         if x.dtype is not y.dtype:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from maiac.ir.dims import product
 from maiac.runtime.plan import Step
 
 from .expr import plain
@@ -12,7 +11,7 @@ from .lower_maps import group_of
 from .lowering import Context, lowering
 from .row_kernel import row_kernel
 from .rows import ROW_OPS, Rows, analyse
-from .views import View, loop_order
+from .views import loop_order
 
 
 def lower_rows(ctx: Context, group: Group) -> None:
@@ -25,10 +24,8 @@ def lower_rows(ctx: Context, group: Group) -> None:
     outputs = {slot: ctx.result(slot, _order(rows, order, len(plain(slot.type).dims))) for slot in group.results}
     w = Writer()
     row_kernel(w, group, rows, outputs, ctx.likely)
-    views = [*(p for p in group.places.values() if isinstance(p, View)), *outputs.values()]
-    moved = sum((product(v.dims) * (v.dtype.bits // 8) for v in views), 0)
     name = "_".join(dict.fromkeys(s.op.name for s in group.steps))[:40]
-    ctx.add(w.kernel(name, ctx.loc, product(rows.shape) * 4 * len(group.steps), moved))
+    ctx.add(w.kernel(name, ctx.loc, ctx.flops))
 
 
 def _order(rows: Rows, order: list[int], rank: int) -> list[int]:

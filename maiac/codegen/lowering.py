@@ -76,6 +76,7 @@ class Context:
     declared: Mapping[str, Symbol] = field(default_factory=dict[str, Symbol])
     copies: dict[tuple[View, tuple[int, ...]], View] = field(default_factory=dict[tuple[View, tuple[int, ...]], View])
     loc: Location = field(default_factory=Location)
+    flops: DimLike = 0  # of the step that is being lowered: whichever kernel does its arithmetic takes them
 
     # **** operands ****
 
@@ -155,7 +156,7 @@ class Context:
         size = source.dtype.bits // 8
         w.emit(f"const int64_t dims[] = {{{dims}}}, into[] = {{{into}}}, out_of[] = {{{out_of}}};")
         w.emit(f"copy_strided({size}, {max(source.rank, 1)}, dims, into, out_of, {to}, {of});")
-        self.add(w.kernel("copy", self.loc, bytes=product(source.dims) * 2 * size))
+        self.add(w.kernel("copy", self.loc))
 
     def packed(self, weight: Weight, packing: Packing) -> View:
         """A weight in a kernel's own layout, made once when the program is prepared."""

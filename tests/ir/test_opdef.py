@@ -282,3 +282,23 @@ def test_flops_count_multiplications_and_additions():
     assert add.count_flops([tensor(DType.F32, T), tensor(DType.F32, U)], {}, [tensor(DType.F32, T)]) == T
     reshape = get_op("reshape")
     assert reshape.count_flops([tensor(DType.F32, 4)], {"shape": (2, 2)}, [tensor(DType.F32, 2, 2)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "attrs", "each"),
+    [
+        ("rms_norm", (), {}, 3),
+        ("rms_norm", (6,), {}, 4),
+        ("layer_norm", (), {}, 5),
+        ("layer_norm", (6, 6), {}, 7),
+        ("group_norm", (4, 4), {"groups": 2}, 7),
+        ("softmax", (), {}, 5),
+        ("adaptive_avg_pool", (), {"sizes": (1,)}, 1),
+        ("upsample", (), {"size": (6,)}, 0),
+        ("upsample", (), {"size": (6,), "mode": "linear"}, 4),
+    ],
+)
+def test_flops_for_each_element(name: str, others: tuple[int, ...], attrs: dict[str, Any], each: int):
+    definition = get_op(name)
+    types = [tensor(DType.F32, 2, 4, 6), *(tensor(DType.F32, n) for n in others)]
+    assert definition.count_flops(types, attrs, definition.result_types(types, attrs)) == each * 2 * 4 * 6
