@@ -6,14 +6,16 @@ threads.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
-import os
 import platform
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from .ir.errors import MaiaError
+from .storage import write_text
 
 # Short runs, and many: on a machine that others use as well, some of them have it to themselves. They go on until all
 # threads together do nearly what one does alone times their number, or, where the processor cannot, to the limit.
@@ -117,11 +119,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, table: dict[str, Any]) -> None:
-    """Put a whole file into place; a folder that cannot be written only means measuring again."""
-    try:
+    """Keep the measurements; a folder that cannot be written only means measuring again."""
+    with contextlib.suppress(OSError, MaiaError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as new:
-            json.dump(table, new, indent=2)
-        os.replace(new.name, file)
-    except OSError:
-        return
+        write_text(file, json.dumps(table, indent=2))

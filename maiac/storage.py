@@ -92,19 +92,60 @@ def replacing(path: Path, *, folder: bool) -> Generator[Container]:
 
     MAIA0411 where the system refuses.
     """
-    try:
+    require_folder(path)
+    with _refusals(path):
         _refuse_foreign(path, folder=folder)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        with _folder(temporary, path) if folder else _zip(temporary, path) as container:
+        with _folder(path) if folder else _zip(path) as container:
             yield container
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all; MAIA0411 where the system refuses."""
+    require_folder(path)
+    with _refusals(path), whole_file(path, lasting=False) as file:
+        file.write(text.encode())
+
+
+def require_folder(path: Path) -> None:
+    """MAIA0411 where there is no folder to write a file into."""
+    if not path.parent.is_dir():
+        raise MaiaError("MAIA0411", f"cannot write {path}: there is no folder {path.parent}")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, lasting: bool = True) -> Generator[BinaryIO]:
+    """A file that takes the place of ``path`` when the block ends well, and leaves nothing behind when not.
+
+    lasting: its bytes are on the disk before it has the name; for what cannot be made again.
+    """
+    temporary = _beside(path)
+    try:
+        with temporary.open("x+b") as file:
+            yield file
+            if lasting:
+                _sync(file)
+        temporary.replace(path)
+        if lasting:
+            _sync_folder(path.parent)
+    finally:  # Ctrl-C included
+        temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Generator[None]:
+    """Errors of the system as MAIA0411."""
+    try:
+        yield
     except OSError as e:
         where = f" ({e.filename})" if e.filename and Path(str(e.filename)) != path else ""
         raise MaiaError("MAIA0411", f"cannot write {path}: {e.strerror or e}{where}") from None
 
 
 def _refuse_foreign(path: Path, *, folder: bool) -> None:
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}", str(path))
     if folder and path.exists() and not (path / MANIFEST).is_file() and not _is_empty(path):
         raise MaiaError("MAIA0411", f"{path} exists and is not an artifact; it is not overwritten")
     if not folder and path.is_dir():
@@ -116,24 +157,19 @@ def _is_empty(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _zip(temporary: Path, path: Path) -> Generator[Container]:
-    try:
-        with temporary.open("xb") as file:
-            container = ZipContainer(file)
-            try:
-                yield container
-                container.close()
-            finally:
-                container.abandon()
-            _sync(file)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    finally:  # Ctrl-C included
-        temporary.unlink(missing_ok=True)
+def _zip(path: Path) -> Generator[Container]:
+    with whole_file(path) as file:
+        container = ZipContainer(file)
+        try:
+            yield container
+            container.close()
+        finally:
+            container.abandon()
 
 
 @contextlib.contextmanager
-def _folder(temporary: Path, path: Path) -> Generator[Container]:
+def _folder(path: Path) -> Generator[Container]:
+    temporary = _beside(path)
     old = temporary.with_suffix(".old")
     try:
         temporary.mkdir()

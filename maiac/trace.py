@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .ir.errors import MaiaError
 from .peaks import Peaks
 from .profile import place_of
 from .runtime.profiling import StepTime
+from .storage import write_text
 
 PROCESS, THREAD = 1, 1
 
@@ -50,13 +48,4 @@ def _named(what: str, name: str) -> dict[str, Any]:
 
 def write_trace(path: Path, value: dict[str, Any]) -> None:
     """Write it whole or not at all; MAIA0411 where that fails."""
-    new = ""
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            new = file.name
-            json.dump(value, file)
-        os.chmod(new, 0o644)
-        os.replace(new, path)
-    except OSError as e:
-        Path(new).unlink(missing_ok=True) if new else None
-        raise MaiaError("MAIA0411", f"cannot write {path}: {e.strerror or e}") from None
+    write_text(path, json.dumps(value))

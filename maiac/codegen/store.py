@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import mmap
 import os
-import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from maiac.ir.caches import cache_folder
 from maiac.runtime.loading import Loaded
 from maiac.runtime.memory import ALIGNMENT
 from maiac.runtime.weights import forget_pages, map_file
+from maiac.storage import whole_file
 
 SMALLEST = 1 << 22  # bytes of panels that are worth a file
 Fill = Callable[[int, torch.Tensor], None]  # (which block, its memory)
@@ -46,15 +45,14 @@ class PackStore:
         """Write the file whole under another name and rename it; false where the folder or the disk refuses."""
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _scratch_file(target) as (descriptor, scratch):
-                os.posix_fallocate(descriptor, 0, total)  # a full disk is told here, not by a signal while filling
-                with mmap.mmap(descriptor, total) as memory:
+            with whole_file(target, lasting=False) as file:
+                os.posix_fallocate(file.fileno(), 0, total)  # a full disk is told here, not by a signal while filling
+                with mmap.mmap(file.fileno(), total) as memory:
                     for i, (at, size) in enumerate(zip(offsets, sizes, strict=True)):
                         block = torch.frombuffer(memory, dtype=torch.uint8, count=max(size, 1), offset=at)
                         fill(i, block)
                         del block
                         forget_pages(self.path)
-                os.replace(scratch, target)
         except OSError:
             return False
         return True
@@ -83,16 +81,3 @@ def _whole(path: Path, size: int) -> bool:
         return path.stat().st_size == size
     except OSError:
         return False
-
-
-@contextlib.contextmanager
-def _scratch_file(target: Path) -> Generator[tuple[int, str]]:
-    """A new file beside the target that is gone afterwards, unless it was renamed."""
-    descriptor, scratch = tempfile.mkstemp(prefix=".packing-", dir=target.parent)
-    try:
-        os.fchmod(descriptor, 0o644)
-        yield descriptor, scratch
-    finally:
-        os.close(descriptor)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(scratch)

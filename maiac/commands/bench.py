@@ -49,14 +49,15 @@ def bench(
     """
     from ..benchmark import Setup, measure, names_of, profiled
     from ..ir.errors import MaiaError
+    from ..storage import require_folder
     from .run import require_artifact
 
     require_artifact(artifact)
     engines = ["maiac", *names_of(vs)]
     if len(engines) > 1 and not source:
         raise MaiaError("MAIA0706", f"--vs {vs} needs --source MODEL: what the artifact was compiled from")
-    if trace and not Path(trace).absolute().parent.is_dir():
-        raise MaiaError("MAIA0411", f"cannot write {trace}: there is no folder {Path(trace).parent}")
+    if trace:
+        require_folder(Path(trace))
     setup = Setup(artifact, source, seed, read_dims(dim), threads)
     watched: Profile | None = None
     with progress() as report:

@@ -103,6 +103,14 @@ def test_a_folder_that_cannot_be_written_is_no_fault(monkeypatch, tmp_path: Path
     assert machine_peaks().flops == 100e9
 
 
+def test_a_measurement_that_cannot_take_its_place_leaves_nothing(monkeypatch, tmp_path: Path):
+    file = tmp_path / "cache" / "peaks.json"
+    file.mkdir(parents=True)
+    library(monkeypatch, [100e9] * 9)
+    assert machine_peaks().flops == 100e9
+    assert [p.name for p in file.parent.iterdir()] == ["peaks.json"]
+
+
 def test_the_bound_is_whichever_is_slower():
     assert PEAKS.bound(100e9, 0) == 1 and PEAKS.bound(0, 20e9) == 2 and PEAKS.bound(300e9, 10e9) == 3
 
