@@ -44,10 +44,10 @@ def machine_peaks(*, fresh: bool = False) -> Peaks:
 
     fresh: measure in any case. MAIA0512 where there is no C++ compiler.
     """
-    from .codegen.build import kernel_library
+    from .codegen.library import library as kernel_library
     from .ir.caches import cache_folder
 
-    library: Any = kernel_library()
+    library: Any = kernel_library("peaks")
     threads = int(library.maia_threads())
     file = cache_folder() / "peaks.json"
     known = {} if fresh else _read(file)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import importlib.util
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -88,67 +89,85 @@ def _digest(compiler: Compiler, flags: Sequence[str], texts: Sequence[str]) -> s
     return whole.hexdigest()[:32]
 
 
-def headers_text() -> str:
-    """All headers of the kernel library: what generated code is compiled against."""
-    return "".join(f"{p.name}\n{p.read_text(encoding='utf-8')}" for p in sorted(SOURCES.glob("*.h")))
-
-
-def build_library(name: str, texts: Sequence[str], extra: Sequence[str] = ()) -> Path:
-    """A shared library of these C++ texts, from the cache or built now, its parts side by side.
-
-    ``extra`` are further compiler flags. MAIA0513 where the compiler refuses a text.
-    """
-    compiler = require_compiler()
-    flags = (*FLAGS, *compiler.machine_flags, *QUIET, *extra, *shlex.split(os.environ.get("MAIAC_CXXFLAGS", "")))
-    key = _digest(compiler, flags, [headers_text(), *texts])
-    folder = cache_folder() / "code"
-    target = folder / f"{name}-{key}.so"
-    if target.exists():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        # Nobody waits for a lock: whoever is first renames a whole file into place, and others replace it by its equal.
-        built = _compile(compiler, flags, texts, Path(scratch))
-        os.replace(built, target)
-    return target
-
-
-def _compile(compiler: Compiler, flags: Sequence[str], texts: Sequence[str], folder: Path) -> Path:
-    objects = [folder / f"{i}.o" for i in range(len(texts))]
-
-    def one(index: int) -> None:
-        source = folder / f"{index}.cpp"
-        source.write_text(texts[index], encoding="utf-8")
-        _call([*compiler.command, *flags, f"-I{SOURCES}", "-c", str(source), "-o", str(objects[index])], source)
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2) as pool:
-        list(pool.map(one, range(len(texts))))
-    result = folder / "library.so"
-    link = [*compiler.command, "-shared", "-pthread", *(f for f in flags if f.startswith("-fsanitize"))]
-    _call([*link, *map(str, objects), "-o", str(result)], result)
-    return result
-
-
-def _call(command: Sequence[str], source: Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return
-    kept = Path(tempfile.gettempdir()) / f"maiac-refused-{os.getpid()}{source.suffix}"
-    if source.exists():
-        shutil.copyfile(source, kept)
-    errors = [line for line in done.stderr.splitlines() if "error" in line][:6] or done.stderr.splitlines()[-6:]
-    raise MaiaError(
-        "MAIA0513", "the C++ compiler refused generated code", details=errors, hint=f"please report this with {kept}"
-    )
+def includes(text: str) -> list[str]:
+    """The headers of the kernel library that a text includes, in order."""
+    return re.findall(r'^#include "(.+)"', text, re.MULTILINE)
 
 
 @functools.cache
-def kernel_library() -> ctypes.CDLL:
-    """The kernel library, built once for a machine. Its symbols are global: generated code calls into it."""
-    texts = [p.read_text(encoding="utf-8") for p in sorted(SOURCES.glob("*.cpp"))]
-    library = ctypes.CDLL(str(build_library("kernels", texts, ["-O3"])), mode=ctypes.RTLD_GLOBAL)
-    for name in ("maia_run", "maia_conv_choose", "maia_conv_workspace"):
-        getattr(library, name).restype = ctypes.c_int64
-    library.maia_run.argtypes = (ctypes.c_void_p,) * 4
-    library.maia_conv_workspace.argtypes = (ctypes.c_int64, ctypes.c_void_p)
-    return library
+def source(name: str) -> str:
+    """The text of a file of the kernel library."""
+    return (SOURCES / name).read_text(encoding="utf-8")
+
+
+def reached(text: str) -> list[str]:
+    """All headers that a text includes, directly or through others."""
+    found, left = dict[str, None](), includes(text)
+    while left:
+        header = left.pop()
+        if header not in found:
+            found[header] = None
+            left += includes(source(header))
+    return sorted(found)
+
+
+class Build:
+    """A shared library that is made of one C++ text, or lies in the cache already.
+
+    ``extra`` are further compiler flags.
+    """
+
+    def __init__(self, name: str, text: str, extra: Sequence[str] = ()) -> None:
+        compiler = require_compiler()
+        own = (*FLAGS, *compiler.machine_flags, *QUIET, *extra, *shlex.split(os.environ.get("MAIAC_CXXFLAGS", "")))
+        self.command = [*compiler.command, *own, "-shared", f"-I{SOURCES}"]
+        self.text = text
+        key = _digest(compiler, own, [text, *map(source, reached(text))])
+        self.target = cache_folder() / "code" / f"{name}-{key}.so"
+        self._lock = threading.Lock()
+
+    def make(self, prefix: Sequence[str] = ()) -> Path:
+        """The library's path, once it is there. ``prefix`` comes before the compiler's command.
+
+        MAIA0513 where the compiler refuses the text.
+        """
+        with self._lock:  # in this process one thread makes it
+            if not self.target.exists():
+                self._compile(prefix)
+        return self.target
+
+    def _compile(self, prefix: Sequence[str]) -> None:
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.target.parent) as scratch:
+            text, made = Path(scratch) / "text.cpp", Path(scratch) / "library.so"
+            text.write_text(self.text, encoding="utf-8")
+            command = [*prefix, *self.command, str(text), "-o", str(made)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise _refusal(text, done.stderr)
+            # Processes do not wait for each other: the first renames a whole file into place, others replace it by its
+            # equal.
+            os.replace(made, self.target)
+
+
+def make_all(builds: Sequence[Build]) -> list[Path]:
+    """Their paths, once all are there; as many are made at a time as there are cores."""
+    if all(b.target.exists() for b in builds):
+        return [b.target for b in builds]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2) as pool:
+        made = [pool.submit(b.make) for b in sorted(builds, key=lambda b: len(b.text), reverse=True)]
+        try:
+            for future in made:
+                future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return [b.target for b in builds]
+
+
+def _refusal(text: Path, said: str) -> MaiaError:
+    kept = Path(tempfile.gettempdir()) / f"maiac-refused-{os.getpid()}.cpp"
+    shutil.copyfile(text, kept)
+    errors = [line for line in said.splitlines() if "error" in line][:6] or said.splitlines()[-6:]
+    return MaiaError(
+        "MAIA0513", "the C++ compiler refused generated code", details=errors, hint=f"please report this with {kept}"
+    )

@@ -30,10 +30,14 @@ class Pointer:
 
 @dataclass
 class Kernel:
-    """One call of a kernel in a program. flops: as the definitions of the operations in it count them."""
+    """One call of a kernel in a program.
+
+    parts: what it calls of the kernel library. flops: as the definitions of the operations in it count them.
+    """
 
     name: str
     body: str
+    parts: tuple[str, ...]
     pointers: list[Pointer]
     sizes: list[DimLike]
     loc: Location
@@ -60,6 +64,7 @@ class Writer:
     pointers: list[Pointer] = field(default_factory=list[Pointer])
     sizes: list[DimLike] = field(default_factory=list["DimLike"])
     declared: list[str] = field(default_factory=list[str])
+    parts: list[str] = field(default_factory=list[str])
     _sizes: dict[DimLike, str] = field(default_factory=dict["DimLike", str])
 
     def pointer(self, view: View, *, writes: bool = False, reads: bool | None = None, c_type: str = "") -> str:
@@ -91,11 +96,16 @@ class Writer:
         """Append lines."""
         self.lines += ["    " * depth + line if line else "" for line in text.splitlines()]
 
+    def call(self, text: str, *parts: str) -> None:
+        """Append lines that call functions of these parts of the kernel library."""
+        self.emit(text)
+        self.parts += parts
+
     def kernel(self, name: str, loc: Location, flops: DimLike = 0, bytes: DimLike | None = None) -> Kernel:
         """What has been written. bytes: what it reads and writes, where that is not all that its pointers see."""
         body = "".join(f"    {line}\n" for line in self.declared) + "".join(f"{line}\n" for line in self.lines)
         moved = _traffic(self.pointers) if bytes is None else bytes
-        return Kernel(name, body, self.pointers, self.sizes, loc, flops, moved)
+        return Kernel(name, body, tuple(self.parts), self.pointers, self.sizes, loc, flops, moved)
 
 
 def _traffic(pointers: Sequence[Pointer]) -> DimLike:

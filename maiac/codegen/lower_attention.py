@@ -87,7 +87,8 @@ def _emit(
     if bias is not None:
         w.emit(f"a.mask_kind = {mask_kind};")
         w.emit(f"a.mask = {w.pointer(bias)};")
-    w.emit(f"attention(a, {', '.join(names)}, {to});")
+    types = dict.fromkeys([q.dtype, k.dtype])
+    w.call(f"attention(a, {', '.join(names)}, {to});", "attention", "_".join(["attention", *map(str, types)]))
     ctx.add(w.kernel("attention", ctx.loc, ctx.flops))
 
 

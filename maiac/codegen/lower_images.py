@@ -62,7 +62,7 @@ def pool(ctx: Context, step: Step) -> None:
         last = f", {int(bool(a['count_include_pad']))}, {w.size(a['divisor'] or 0)}"
     w.emit(f"const Pool2d pool = {{{', '.join(w.size(g) for g in geometry)}{last}}};")
     w.emit(f"const Image from = {_image(w, x)}, into = {_image(w, y)};")
-    w.emit(f"{step.op.name}(pool, from, into, {of}, {to});")
+    w.call(f"{step.op.name}(pool, from, into, {of}, {to});", "window")
     ctx.add(w.kernel(step.op.name, ctx.loc, ctx.flops))
 
 
@@ -73,22 +73,27 @@ def adaptive_avg_pool(ctx: Context, step: Step) -> None:
     if len(a["sizes"]) != 2:
         raise Unsupported(f"adaptive pooling of {len(a['sizes'])} dims")
     x = _channels_last(ctx, _batched(ctx.view(step.operands[0]), 2))
-    image, parts = numbers(x.dims[2:]), numbers(a["sizes"])
-    if any(size % part for size, part in zip(image, parts, strict=True)):
-        raise Unsupported("adaptive pooling by windows of several sizes")
-    windows = [size // part for size, part in zip(image, parts, strict=True)]
+    whole = tuple(a["sizes"]) == (1, 1)  # of an image whose size only the run may tell
+    windows = [] if whole else _even_windows(numbers(x.dims[2:]), numbers(a["sizes"]))
     out = ctx.result(slot, CHANNELS_LAST[4] if len(plain(slot.type).dims) == 4 else (1, 2, 0))
     y = _batched(out, 2)
     w = Writer()
     to, of = w.pointer(y, writes=True), w.pointer(x)
     w.emit(f"const Image from = {_image(w, x)}, into = {_image(w, y)};")
-    if parts == (1, 1):
-        w.emit(f"global_average(from, {of}, {to}, into.sn);")
+    if whole:
+        w.call(f"global_average(from, {of}, {to}, into.sn);", "window")
     else:
         sizes = ", ".join(w.size(k) for k in (*windows, *windows))
         w.emit(f"const Pool2d pool = {{{sizes}, 0, 0, 0, 0}};")
-        w.emit(f"avg_pool(pool, from, into, {of}, {to});")
+        w.call(f"avg_pool(pool, from, into, {of}, {to});", "window")
     ctx.add(w.kernel("adaptive_avg_pool", ctx.loc, ctx.flops))
+
+
+def _even_windows(image: Sequence[int], parts: Sequence[int]) -> list[int]:
+    """The size of windows that divide an image into so many parts."""
+    if any(size % part for size, part in zip(image, parts, strict=True)):
+        raise Unsupported("adaptive pooling by windows of several sizes")
+    return [size // part for size, part in zip(image, parts, strict=True)]
 
 
 @lowering("upsample")
@@ -108,14 +113,14 @@ def upsample(ctx: Context, step: Step) -> None:
     if a["mode"] == "nearest":
         w.emit(f"nearest_table(from.h, into.h, {scales[0]}, 0, r0);")
         w.emit(f"nearest_table(from.w, into.w, {scales[1]}, 0, c0);")
-        w.emit(f"resize_nearest(from, into, r0, c0, {of}, {to});")
+        w.call(f"resize_nearest(from, into, r0, c0, {of}, {to});", "window")
     else:
         corners = int(bool(a["align_corners"]))
         w.emit("std::vector<float> weights(into.h + into.w);")
         w.emit("float *rw = weights.data(), *cw = rw + into.h;")
         w.emit(f"linear_table(from.h, into.h, {scales[0]}, {corners}, r0, r1, rw);")
         w.emit(f"linear_table(from.w, into.w, {scales[1]}, {corners}, c0, c1, cw);")
-        w.emit(f"resize_linear(from, into, {{r0, r1, rw}}, {{c0, c1, cw}}, {of}, {to});")
+        w.call(f"resize_linear(from, into, {{r0, r1, rw}}, {{c0, c1, cw}}, {of}, {to});", "window")
     ctx.add(w.kernel(f"upsample_{a['mode']}", ctx.loc, ctx.flops))
 
 
@@ -135,7 +140,7 @@ def lower_group_norm(ctx: Context, step: Step, group: Group) -> None:
     affine = [w.pointer(ctx.view(v)) if v is not None else "nullptr" for v in (*step.operands[1:], None, None)][:2]
     w.emit(f"const Image image = {_image(w, x)};")
     eps = f"{float(a['eps'])!r}f"
-    w.emit(f"group_stats(image, {w.size(a['groups'])}, {of}, {', '.join(affine)}, {eps}, {', '.join(to)});")
+    w.call(f"group_stats(image, {w.size(a['groups'])}, {of}, {', '.join(affine)}, {eps}, {', '.join(to)});", "window")
     statistics = product(x.dims) * 3  # of the definition's FLOPs: a sum, and a sum of squared differences
     ctx.add(w.kernel("group_stats", ctx.loc, statistics))
     parts = {"x": x, "scale": scale.unsqueeze(2, x.rank - 2), "shift": shift.unsqueeze(2, x.rank - 2)}

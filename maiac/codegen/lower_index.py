@@ -34,9 +34,10 @@ def take(ctx: Context, step: Step, x: View, ids: View, dim: int, wrap: bool) -> 
     places = [outer[0].steps[0] * size, x.strides[dim] * size, x.dims[dim]]
     given = ", ".join(w.size(n) for n in numbers)
     where = ", ".join(w.size(n) for n in places)
-    w.emit(
+    w.call(
         f"take<{C_TYPE[ids.dtype]}>({given}, {table}, {where}, {at}, {w.size(rows[0].steps[0])},"
-        f" {str(wrap).lower()}, {y});"
+        f" {str(wrap).lower()}, {y});",
+        "index",
     )
     ctx.add(w.kernel(step.op.name, ctx.loc, bytes=product(type.dims) * size * 2))
     home = ctx.homes.get(slot)
@@ -100,9 +101,10 @@ def index_put(ctx: Context, step: Step) -> None:
     block: DimLike = product(x.dims[dim + 1 :]) * size
     to = ", ".join(w.size(n) for n in (outer.steps[0] * size, target.strides[dim] * size, x.dims[dim]))
     source = ", ".join(w.size(n) for n in (outer.steps[1] * size, values.strides[dim] * size))
-    w.emit(
+    w.call(
         f"put<{C_TYPE[ids.dtype]}>({w.size(outer.count)}, {count}, {w.size(block)}, {y}, {to}, {at},"
-        f" {w.size(ids.strides[0])}, {of}, {source});"
+        f" {w.size(ids.strides[0])}, {of}, {source});",
+        "index",
     )
     ctx.add(w.kernel("index_put", ctx.loc, bytes=product(values.dims) * size * 2))
     ctx.places[slot] = target

@@ -80,7 +80,9 @@ def _gemm(
     shape = f"{{Weight::{kind}, {w.size(n)}, {w.size(k)}, {w.size(scales)}, {b}}}"
     rows, lead = product(x.dims[:-1]), w.size(lda)
     w.emit(f"const Packed factor = {shape};")
-    w.emit(f"gemm({w.size(rows)}, {memory_type(x)}, {a}, {lead}, factor, epilogue<decltype({finish})>, &{finish});")
+    widening, parts = ("nullptr", ["gemm"]) if kind == "f32" else ("&low_precision", ["gemm", "lowp"])
+    given = f"{w.size(rows)}, {memory_type(x)}, {a}, {lead}, factor, {widening}"
+    w.call(f"gemm({given}, epilogue<decltype({finish})>, &{finish});", *parts)
     ctx.add(w.kernel(_name("gemm", group), ctx.loc, ctx.flops))
 
 
@@ -137,7 +139,7 @@ def _product(ctx: Context, step: Step, group: Group, x: View, y: View, bias: Sou
         factors.append(f"{{{memory_type(view)}, {w.pointer(view, c_type='void')}, {given}}}")
     w.emit(f"const Factor left = {factors[0]}, right = {factors[1]};")
     sizes = ", ".join(w.size(d) for d in (loops[0].count, loops[1].count, m, n, k))
-    w.emit(f"matmul({sizes}, left, right, epilogue<decltype({finish})>, &{finish});")
+    w.call(f"matmul({sizes}, left, right, epilogue<decltype({finish})>, &{finish});", "gemm")
     ctx.add(w.kernel(_name("matmul", group), ctx.loc, ctx.flops))
 
 
@@ -189,5 +191,5 @@ def _conv(ctx: Context, step: Step, group: Group) -> None:
     room = w.pointer(workspace, writes=True, reads=False, c_type="void")
     w.emit(f"const Conv geometry = {{{', '.join(w.size(d) for d in fields)}}};")
     call = f"geometry, {source}, {b}, {room}, epilogue<decltype({finish})>, &{finish}"
-    w.emit(f"conv(ConvKind::{convolution.kind}, {call});")
+    w.call(f"conv(ConvKind::{convolution.kind}, {call});", "conv")
     ctx.add(w.kernel(_name(convolution.kind, group), ctx.loc, ctx.flops))

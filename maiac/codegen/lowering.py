@@ -26,12 +26,13 @@ class Packing:
     """A weight in a kernel's own layout: the text of the function that makes it, with its sizes.
 
     p[0] is the weight, or its codes, with p[1] the scales and p[2] the zero points; p[3] is where the panels go. Called
-    without p, the function gives the bytes that they take.
+    without p, the function gives the bytes that they take. parts: what it calls of the kernel library.
     """
 
     name: str
     body: str
     sizes: tuple[int, ...]
+    parts: tuple[str, ...]
 
     @property
     def symbol(self) -> str:
@@ -155,7 +156,7 @@ class Context:
         into, out_of = (", ".join(w.size(s) for s in v.strides) or "0" for v in (target, source))
         size = source.dtype.bits // 8
         w.emit(f"const int64_t dims[] = {{{dims}}}, into[] = {{{into}}}, out_of[] = {{{out_of}}};")
-        w.emit(f"copy_strided({size}, {max(source.rank, 1)}, dims, into, out_of, {to}, {of});")
+        w.call(f"copy_strided({size}, {max(source.rank, 1)}, dims, into, out_of, {to}, {of});", "move")
         self.add(w.kernel("copy", self.loc))
 
     def packed(self, weight: Weight, packing: Packing) -> View:

@@ -32,7 +32,7 @@ def matrix(type: TensorType, flipped: bool) -> tuple[Packing, str, int, int, int
             raise Unsupported(f"a weight of {type}")
         kind, memory = _PLAIN[type.dtype]
         source = f"{{Type::{memory}, p[0], s[2], s[3], nullptr, 0, 0, nullptr, 0, 0}}"
-        return Packing("matrix", _body(kind, source), (n, k, *steps, 0)), kind, n, k, 0
+        return Packing("matrix", _body(kind, source), (n, k, *steps, 0), ("weights",)), kind, n, k, 0
     scheme = type.dtype
     if scheme.storage not in _CODES or flipped:
         raise Unsupported(f"a weight of {type}")
@@ -43,7 +43,7 @@ def matrix(type: TensorType, flipped: bool) -> tuple[Packing, str, int, int, int
         raise Unsupported(f"a weight of {type}")
     zeros = "p[2], s[5], s[6]" if scheme.zero_point else "nullptr, 0, 0"
     source = f"{{Type::{memory}, p[0], s[2], s[3], (const float*)p[1], s[5], s[6], {zeros}}}"
-    return Packing("matrix", _body(kind, source), (n, k, *steps, group, *by)), kind, n, k, group
+    return Packing("matrix", _body(kind, source), (n, k, *steps, group, *by), ("weights",)), kind, n, k, group
 
 
 def _scales(scheme: Quantized, k: int) -> tuple[int, tuple[int, int]]:

@@ -22,14 +22,14 @@ from maiac.runtime.plan import Source
 from maiac.runtime.profiling import StepTime
 from maiac.runtime.signature import Sizes
 
-from .build import SOURCES, build_library, kernel_library
+from .build import Build
 from .kernel import Kernel
+from .library import has_header, library, load
 from .lowering import Packing
 from .planning import Arrangement, Output, Plan
 from .store import PackStore
 from .views import Buffer, View
 
-HEADERS = ("ops.h", "gemm.h", "conv.h", "attention.h", "window.h", "move.h", "index.h")
 MOST_PLANS = 64  # concrete sizes whose plan is kept
 CHUNK = 24  # kernels of one translation unit: several are compiled side by side
 
@@ -73,41 +73,48 @@ class Segment:
         self._lock = threading.Lock()
         self._held: list[torch.Tensor] = []
         self._functions: np.ndarray | None = None
+        self._code: list[ctypes.CDLL] = []
         self._frames: deque[_Frame] = deque()  # as many as there are runs at one time
 
     # **** preparing ****
 
     def texts(self) -> list[str]:
         """The C++ of all kernels, each body once, in a few translation units."""
-        functions = {k.symbol: k.text for k in self.kernels}
+        functions: dict[str, Kernel | Packing] = {k.symbol: k for k in self.kernels}
         for buffer in self.arrangement.fixed:
             if buffer.kind == "packed":
                 packing: Packing = buffer.source[1]
-                functions[packing.symbol] = packing.text
-        head = (
-            "".join(f'#include "{name}"\n' for name in HEADERS if (SOURCES / name).exists())
-            + "#include <vector>\nusing namespace maia;\n\n"
-        )
-        texts = sorted(functions.values(), key=len, reverse=True)
-        units = max(1, min(4, len(texts) // CHUNK + 1, len(texts)))
-        return [head + "\n".join(texts[i::units]) for i in range(units)]
-
-    # **** preparing ****
+                functions[packing.symbol] = packing
+        ordered = sorted(functions.values(), key=lambda f: len(f.text), reverse=True)
+        units = max(1, min(4, len(ordered) // CHUNK + 1, len(ordered)))
+        return [_unit(ordered[i::units]) for i in range(units)]
 
     def prepare(self, store: PackStore | None = None) -> None:
         """Build the code and pack the weights, once; ``store`` keeps what is packed."""
         with self._lock:
             if self._functions is not None:
                 return
-            self._call = kernel_library().maia_run
-            path = build_library("segment", self.texts(), ["-O2"])  # its loops are vectors already
-            self._library = library = ctypes.CDLL(str(path))
+            builds = [Build("segment", text, ["-O2"]) for text in self.texts()]  # their loops are vectors already
+            load(["run", *self._parts()], builds)
+            self._call = library("run").maia_run
+            self._call.restype, self._call.argtypes = ctypes.c_int64, (ctypes.c_void_p,) * 4
+            self._code = [ctypes.CDLL(str(b.target)) for b in builds]
             packed = [b for b in self.arrangement.fixed if b.kind == "packed"]
-            blocks = dict(zip(packed, self._packed(packed, path.name, store), strict=True))
+            code = " ".join(b.target.name for b in builds)
+            blocks = dict(zip(packed, self._packed(packed, code, store), strict=True))
             for buffer in self.arrangement.fixed:
                 self._held.append(blocks[buffer] if buffer in blocks else self._plain(buffer.source))
-            addresses = [ctypes.cast(getattr(library, k.symbol), ctypes.c_void_p).value or 0 for k in self.kernels]
+            addresses = [ctypes.cast(self._function(k.symbol), ctypes.c_void_p).value or 0 for k in self.kernels]
             self._functions = np.array(addresses, dtype=np.int64)
+
+    def _parts(self) -> set[str]:
+        """What the code calls of the kernel library."""
+        packings: list[Packing] = [b.source[1] for b in self.arrangement.fixed if b.kind == "packed"]
+        return {part for f in (*self.kernels, *packings) for part in f.parts}
+
+    def _function(self, symbol: str) -> Any:
+        """A function of the code."""
+        return next(getattr(code, symbol) for code in self._code if hasattr(code, symbol))
 
     def _plain(self, weight: Weight) -> torch.Tensor:
         """A weight as it is."""
@@ -135,7 +142,7 @@ class Segment:
 
     def _pack(self, packing: Packing, weight: Weight | None, block: torch.Tensor | None) -> int:
         """Write a weight's panels into a block; without one, how many bytes they take."""
-        pack = getattr(self._library, packing.symbol)
+        pack = self._function(packing.symbol)
         pack.restype = ctypes.c_int64
         sizes = (ctypes.c_int64 * len(packing.sizes))(*packing.sizes)
         if weight is None or block is None:
@@ -227,6 +234,14 @@ class Segment:
         if found:
             self._refuse(self.kernels[found - 1], *frame.fault)
         return tuple(blocks) if plan.simple else _viewed(plan, blocks, kept)
+
+
+def _unit(functions: Sequence[Kernel | Packing]) -> str:
+    """A translation unit of these functions."""
+    parts = dict.fromkeys(part for f in functions for part in f.parts)
+    headers = ["ops.h", *sorted(f"{p}.h" for p in parts if has_header(p))]
+    head = "".join(f'#include "{name}"\n' for name in headers)
+    return head + "#include <vector>\nusing namespace maia;\n\n" + "\n".join(f.text for f in functions)
 
 
 def _viewed(plan: Plan, blocks: Sequence[torch.Tensor], operands: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -52,7 +52,7 @@ class Library:
 
 def library(monkeypatch: pytest.MonkeyPatch, together: list[float]) -> Library:
     made = Library(together)
-    monkeypatch.setattr("maiac.codegen.build.kernel_library", lambda: made)
+    monkeypatch.setattr("maiac.codegen.library.library", lambda part: made)
     return made
 
 
@@ -118,9 +118,9 @@ def test_the_bound_is_whichever_is_slower():
 def test_this_machine(monkeypatch):
     monkeypatch.delenv("MAIAC_CACHE_DIR")  # the library may be built already
     monkeypatch.setattr(peaks, "MOST_ROUNDS", 1)
-    from maiac.codegen.build import kernel_library
+    from maiac.codegen.library import library as kernel_library
 
-    found = peaks.measure(kernel_library())
+    found = peaks.measure(kernel_library("peaks"))
     assert found.threads >= 1 and 1e9 < found.flops < 1e14 and 1e8 < found.read < 1e13
 
 

@@ -1,7 +1,7 @@
 // One row of attention scores: capping, masks and the step of the running softmax.
 #pragma once
-#include "attention.h"
-#include "math.h"
+#include "attention_geometry.h"
+#include "functions.h"
 
 namespace maia {
 

@@ -2,11 +2,14 @@
 
 #include <initializer_list>
 
-#include "conv_kinds.h"
+#include "depthwise.h"
+#include "direct.h"
 #include "panel.h"
 #include "pool.h"
 #include "product.h"
+#include "weights.h"
 #include "whole.h"
+#include "winograd.h"
 
 namespace maia {
 namespace {
@@ -89,3 +92,19 @@ void conv(ConvKind kind, const Conv& c, const float* x, const void* packed, void
 }
 
 }  // namespace maia
+
+// What code outside of C++ asks.
+static maia::Conv conv_of(const int64_t* fields) {
+    maia::Conv c;
+    static_assert(sizeof c == 19 * sizeof(int64_t), "a Conv is its 19 numbers");
+    memcpy(&c, fields, sizeof c);
+    return c;
+}
+
+extern "C" {
+
+int64_t maia_conv_choose(const int64_t* fields) { return (int64_t)maia::conv_choose(conv_of(fields)); }
+int64_t maia_conv_workspace(int64_t kind, const int64_t* fields) {
+    return maia::conv_workspace((maia::ConvKind)kind, conv_of(fields));
+}
+}

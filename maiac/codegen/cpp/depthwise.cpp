@@ -1,5 +1,6 @@
 // One filter for each channel: vectors run over channels.
-#include "conv_kinds.h"
+#include "depthwise.h"
+
 #include "pool.h"
 #include "tile.h"
 #include "whole.h"

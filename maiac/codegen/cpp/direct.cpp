@@ -1,5 +1,6 @@
 // Convolution as a matrix product: the left factor's rows are pieces of the image, found through pointers.
-#include "conv_kinds.h"
+#include "direct.h"
+
 #include "pool.h"
 #include "product.h"
 #include "whole.h"

@@ -18,6 +18,7 @@ struct Factors {
     Factor left, right;
     int64_t first_entry;  // of the right factor, for the product's entry 0
     const Packed* packed;
+    const Widening* widening;
 };
 
 int64_t entry_at(const Factor& f, int64_t inner, int64_t entry) {
@@ -40,7 +41,8 @@ void gather_panel(const void* source, int64_t entry, int64_t panel, int64_t k0, 
 }
 
 void unpack_panel(const void* source, int64_t, int64_t panel, int64_t k0, int64_t k1, float* out) {
-    unpack(*((const Factors*)source)->packed, panel, k0, k1, out);
+    const Factors& f = *(const Factors*)source;
+    f.widening->unpack(*f.packed, panel, k0, k1, out);
 }
 
 template <class T>
@@ -81,14 +83,14 @@ void multiply_few_rows(const Product& p, const Factors& f) {
         alignas(64) float tile[FEW * NR];
         for (int64_t i = begin; i < end; i++) {
             int64_t panel = i * width, many = least(width, panels - panel), column = panel * NR;
-            multiply_few(*f.packed, p.m, rows, panel, many, tile);
+            f.widening->multiply_few(*f.packed, p.m, rows, panel, many, tile);
             p.epilogue(p.context, tile, many * NR, p.row0, p.m, column, least(many * NR, p.n - column));
         }
     });
 }
 
 void run(const Product& p, const Factors& f) {
-    bool few = f.packed && f.packed->kind != Weight::f32 && p.m <= FEW && p.run > 0;
+    bool few = f.widening && p.m <= FEW && p.run > 0;
     if (few) return multiply_few_rows(p, f);
     multiply(p);
 }
@@ -117,19 +119,21 @@ void run_any(Product p, Factors f) {
 
 }  // namespace
 
-void gemm(int64_t m, Type type, const void* a, int64_t lda, const Packed& w, Epilogue epilogue, const void* context) {
+void gemm(int64_t m, Type type, const void* a, int64_t lda, const Packed& w, const Widening* widening, Epilogue epilogue,
+          const void* context) {
     Factors f = {};
     f.inner = 1;
     f.n = w.n;
     f.left = {type, a, 0, 0, lda, 1};
     f.packed = &w;
+    f.widening = widening;
     Product p = {};
     p.batch = p.positions = 1;
     p.m = m;
     p.n = w.n;
     p.run = w.k;
     p.rows = point;
-    p.panel = w.kind == Weight::f32 ? nullptr : unpack_panel;
+    p.panel = widening ? unpack_panel : nullptr;
     p.packed = (const float*)w.data;
     p.epilogue = epilogue;
     p.context = context;

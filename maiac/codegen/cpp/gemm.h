@@ -1,18 +1,25 @@
 // Matrix products with float32 sums. They do not know what becomes of the result: an epilogue takes it tile by tile.
 #pragma once
-#include "weights.h"
+#include "epilogue.h"
+#include "packed.h"
 
 namespace maia {
 
-// A tile of finished sums, `rows` times `cols` floats with `ld` floats between rows; it stands for rows row.. and
-// columns col.. of the result. Called once for every tile, by the thread that made it, while the tile is in its first
-// cache. `tile` is aligned to a vector, `ld` and `col` are multiples of the vector's width; a row may be read up to a
-// whole number of vectors.
-typedef void (*Epilogue)(const void* context, const float* tile, int64_t ld, int64_t row, int64_t rows, int64_t col,
-                         int64_t cols);
+// How panels that are not floats are read; lowp.h has it for all kinds. Programs of floats do without.
+struct Widening {
+    // k0 <= k < k1 of a packed panel as floats, scales applied.
+    void (*unpack)(const Packed& w, int64_t panel, int64_t k0, int64_t k1, float* out);
+    // For few rows the codes are widened in registers instead: out[row, column] of 1..FEW rows and the panels from
+    // `panel` on, `panels` * NR floats for each row.
+    void (*multiply_few)(const Packed& w, int64_t rows, const float* const* a, int64_t panel, int64_t panels, float* out);
+};
+constexpr int FEW = 4;
+constexpr int few_panels(int64_t rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }  // how many go best at once
 
 // result[m, n] = sum over k of a[m, k] w[n, k]. `type` of a: f32, bf16 or f16; element (m, k) at a[m * lda + k].
-void gemm(int64_t m, Type type, const void* a, int64_t lda, const Packed& w, Epilogue epilogue, const void* context);
+// `widening` is null where w's kind is f32.
+void gemm(int64_t m, Type type, const void* a, int64_t lda, const Packed& w, const Widening* widening, Epilogue epilogue,
+          const void* context);
 
 // One factor of a product of activations: element (batch entry i * inner + j, row or column r, k) at
 // data[i * outer_step + j * inner_step + r * step + k * k_step]. type: f32, bf16 or f16.

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "pool.h"
+#include "run.h"
 
 namespace maia {
 

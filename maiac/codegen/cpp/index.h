@@ -4,9 +4,6 @@
 
 namespace maia {
 
-// Tell the program that is running on this thread that an index lies outside 0..size; it stops after this kernel.
-void fault(int64_t index, int64_t size);
-
 // y[o][i] = x[o][ids[i]] for blocks of `bytes` bytes; `ids` are int32_t or int64_t, `step` elements apart. An index below 0
 // counts from the end where `wrap` says so; one outside is a fault, and nothing is read.
 template <class I>

@@ -1,4 +1,6 @@
 // Packed panels of low precision: widened in registers where few rows use them, else into a panel of floats first.
+#include "lowp.h"
+
 #include <type_traits>
 
 #include "panel.h"
@@ -174,8 +176,6 @@ void with_kind(Weight kind, const F& f) {
     }
 }
 
-}  // namespace
-
 void multiply_few(const Packed& w, int64_t rows, const float* const* a, int64_t panel, int64_t panels, float* out) {
     with_kind(w.kind, [&](auto kind) { few_of<decltype(kind)::value>(w, rows, a, panel, panels, out); });
 }
@@ -183,5 +183,9 @@ void multiply_few(const Packed& w, int64_t rows, const float* const* a, int64_t 
 void unpack(const Packed& w, int64_t panel, int64_t k0, int64_t k1, float* out) {
     with_kind(w.kind, [&](auto kind) { unpack_of<decltype(kind)::value>(w, panel, k0, k1, out); });
 }
+
+}  // namespace
+
+const Widening low_precision = {unpack, multiply_few};
 
 }  // namespace maia

@@ -5,7 +5,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "math.h"
+#include "functions.h"
 #include "pool.h"
 #include "simd.h"
 

@@ -1,7 +1,7 @@
 // Products of rows given by pointers with packed panels: what matrix products and convolutions have in common. Cuts the
 // work for caches and threads, calls the epilogue for every finished tile.
 #pragma once
-#include "gemm.h"
+#include "epilogue.h"
 #include "tile.h"
 
 namespace maia {

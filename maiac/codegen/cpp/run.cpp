@@ -2,7 +2,7 @@
 #include <chrono>
 #include <cstdint>
 
-#include "index.h"
+#include "run.h"
 
 namespace {
 

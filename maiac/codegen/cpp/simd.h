@@ -26,6 +26,11 @@ struct bf16 {
 struct f16 {
     uint16_t bits;
 };
+#if defined(__aarch64__)
+typedef __fp16 half;  // which GCC 12 knows here, and not _Float16
+#elif !defined(MAIA_WIDEN_HALF)
+typedef _Float16 half;
+#endif
 
 template <class T>
 struct vec_of {
@@ -96,9 +101,14 @@ static inline void store(bf16* p, vf v) { store((uint16_t*)p, narrow_bf16(v)); }
 static inline void store(bf16* p, vf v, int64_t n) { store((uint16_t*)p, narrow_bf16(v), n); }
 
 static inline float widen(f16 x) {
-    _Float16 h;
+#if defined(MAIA_WIDEN_HALF)
+    const x86_floats wide = MAIA_WIDEN_HALF(x86_halves{short(x.bits)});
+    return wide[0];
+#else
+    half h;
     memcpy(&h, &x, 2);
     return float(h);
+#endif
 }
 static inline vf load(const f16* p) {
 #if defined(MAIA_WIDEN_HALF)
@@ -117,7 +127,7 @@ static inline void store(f16* p, vf v) {
     memcpy(p, &h, sizeof h);
 #else
     for (int i = 0; i < W; i++) {
-        _Float16 h = (_Float16)v[i];
+        half h = (half)v[i];
         memcpy(p + i, &h, 2);
     }
 #endif
@@ -132,6 +142,13 @@ static inline void store(f16* p, vf v, int64_t n) {
     store(t, v);
     memcpy(p, t, n * 2);
 }
+
+// Lanes of a and b, by their numbers; GCC 11 does not know clang's name.
+#if defined(__clang__) || __GNUC__ >= 12
+#define MAIA_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define MAIA_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, decltype(a == b){__VA_ARGS__})
+#endif
 
 static inline float sum(vf v) {
     float t[W];

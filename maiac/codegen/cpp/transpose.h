@@ -22,8 +22,8 @@ static inline void transpose(V (&v)[W]) {
     for (int turn = 1; turn < W; turn *= 2) {
         V next[W];
         for (int i = 0; i < W / 2; i++) {
-            next[2 * i] = __builtin_shufflevector(v[i], v[i + W / 2], MAIA_LOW);
-            next[2 * i + 1] = __builtin_shufflevector(v[i], v[i + W / 2], MAIA_HIGH);
+            next[2 * i] = MAIA_SHUFFLE(v[i], v[i + W / 2], MAIA_LOW);
+            next[2 * i + 1] = MAIA_SHUFFLE(v[i], v[i + W / 2], MAIA_HIGH);
         }
         for (int i = 0; i < W; i++) v[i] = next[i];
     }
@@ -36,17 +36,17 @@ static inline void transpose(V (&v)[W]) {
 static inline void transpose(vf (&v)[W]) {
     vf a[8], b[8];
     for (int i = 0; i < 8; i += 2) {
-        a[i] = __builtin_shufflevector(v[i], v[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-        a[i + 1] = __builtin_shufflevector(v[i], v[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+        a[i] = MAIA_SHUFFLE(v[i], v[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        a[i + 1] = MAIA_SHUFFLE(v[i], v[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
     }
     for (int i = 0; i < 8; i += 4)
         for (int j = 0; j < 2; j++) {
-            b[i + 2 * j] = __builtin_shufflevector(a[i + j], a[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-            b[i + 2 * j + 1] = __builtin_shufflevector(a[i + j], a[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+            b[i + 2 * j] = MAIA_SHUFFLE(a[i + j], a[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            b[i + 2 * j + 1] = MAIA_SHUFFLE(a[i + j], a[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
         }
     for (int i = 0; i < 4; i++) {
-        v[i] = __builtin_shufflevector(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-        v[i + 4] = __builtin_shufflevector(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+        v[i] = MAIA_SHUFFLE(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        v[i + 4] = MAIA_SHUFFLE(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
     }
 }
 #endif

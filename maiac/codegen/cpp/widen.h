@@ -58,9 +58,9 @@ static inline vi widen_unsigned(vh h) { return __builtin_convertvector((vec<uint
 
 // Twice the value of f4e2m1, a whole number, from the low 4 bits of each lane; the others are 0.
 static inline vf widen_f4(vi codes) {
-#if defined(__AVX512F__)
+#if defined(MAIA_LOOK_UP)
     const vf values = {0, 1, 2, 3, 4, 6, 8, 12, -0.0f, -1, -2, -3, -4, -6, -8, -12};
-    return (vf)__builtin_ia32_permvarsf512_mask(values, codes, vf{}, -1);
+    return MAIA_LOOK_UP(values, codes);
 #elif defined(__AVX2__)
     // Looked up in bytes, plus 12; the high bit of an index makes 0.
     typedef char table __attribute__((vector_size(32)));

@@ -1,6 +1,6 @@
 #include "window.h"
 
-#include "math.h"
+#include "functions.h"
 #include "pool.h"
 
 namespace maia {

@@ -1,6 +1,7 @@
 // Winograd's convolution for 3x3 filters: squares of the image and the filters are transformed, so that M x M outputs
 // take (M + 2)^2 products instead of 9 M^2; each of these is a matrix product over channels.
-#include "conv_kinds.h"
+#include "winograd.h"
+
 #include "pool.h"
 #include "product.h"
 #include "whole.h"

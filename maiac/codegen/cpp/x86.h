@@ -1,7 +1,7 @@
 // The few x86 instructions that vector types do not reach. GCC's own names for them save generated code from reading
 // immintrin.h, which takes longer than all of the rest.
 #pragma once
-#if defined(__x86_64__) && defined(__AVX2__)
+#if defined(__x86_64__) && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #if defined(__clang__)
 #include <immintrin.h>
 #endif
@@ -22,6 +22,7 @@ typedef short x86_halves __attribute__((vector_size(16)));
 #define MAIA_WIDEN_HALF(h) (x86_floats) _mm512_cvtph_ps((__m256i)(h))
 #define MAIA_NARROW_HALF(x) (x86_halves) _mm512_cvtps_ph((__m512)(x), 0)
 #define MAIA_FMA(a, b, c) (x86_floats) _mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c))
+#define MAIA_LOOK_UP(table, at) (x86_floats) _mm512_permutexvar_ps((__m512i)(at), (__m512)(table))
 #elif defined(__clang__)
 #define MAIA_SQRT(x) (x86_floats) _mm256_sqrt_ps((__m256)(x))
 #define MAIA_ROUND(x, mode) (x86_floats) _mm256_round_ps((__m256)(x), mode)
@@ -35,6 +36,7 @@ typedef short x86_halves __attribute__((vector_size(16)));
 #define MAIA_WIDEN_HALF(h) __builtin_ia32_vcvtph2ps512_mask(h, x86_floats{}, -1, 4)
 #define MAIA_NARROW_HALF(x) __builtin_ia32_vcvtps2ph512_mask(x, 0, x86_halves{}, -1)
 #define MAIA_FMA(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, -1, 4)
+#define MAIA_LOOK_UP(table, at) __builtin_ia32_permvarsf512_mask(table, at, x86_floats{}, -1)
 #else
 #define MAIA_SQRT(x) __builtin_ia32_sqrtps256(x)
 #define MAIA_ROUND(x, mode) __builtin_ia32_roundps256(x, mode)

@@ -51,7 +51,7 @@ Floats product(int64_t m, int64_t n, int64_t k) {
     Memory panels(packed_bytes(Weight::f32, n, k));
     pack(Weight::f32, n, k, 0, {Type::f32, b.data(), k, 1, nullptr, 0, 0, nullptr, 0, 0}, panels.at);
     Result to = {c.data(), n};
-    gemm(m, Type::f32, a.data(), k, {Weight::f32, n, k, 0, panels.at}, store, &to);
+    gemm(m, Type::f32, a.data(), k, {Weight::f32, n, k, 0, panels.at}, nullptr, store, &to);
     return c;
 }
 

@@ -1,13 +1,13 @@
 // Attention of many queries: tasks of some hundred rows, all of which see the same packed block of keys and values.
-// attention_decode.cpp has the few queries over a long cache.
-#include "attention.h"
-
-#include "attention_decode.h"
+// attention_decode.h has the few queries over a long cache.
+#pragma once
 #include "attention_row.h"
 #include "pool.h"
 #include "transpose.h"
+#include "whole.h"
 
 namespace maia {
+namespace prefill {
 namespace {
 
 #if defined(__AVX512F__)
@@ -19,10 +19,6 @@ constexpr int MR = 6, NV = 2;
 #endif
 constexpr int PW = NV * W;  // columns of a packed panel
 constexpr int GROUP = 4;    // tiles that use a panel while it is in the first-level cache
-
-int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
-int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // s[MR, PW] = q[d, MR]^T k[d, PW]
 void scores(const float* q, const float* k, int64_t d, float* s, int64_t s_stride) {
@@ -232,8 +228,6 @@ void run_task(Task& task, const Q* q, const K* k, const K* v, Q* o) {
 template <class Q, class K>
 void attention(const Attention& a, const Q* q, const K* k, const K* v, Q* o) {
     int64_t rows = a.heads / a.kv_heads * a.t, pairs = a.batch * a.kv_heads;
-    if (pairs * rows == 0) return;
-    if (decodes(a)) return attention_decode(a, q, k, v, o);
     int64_t wide = most(a.d, a.e), e_pad = round_up(a.e, PW);
     int64_t block = wide <= 128 ? 128 : wide <= 256 ? 64 : 32;  // packed keys and values stay in the second-level cache
     // Many tasks, so that a busy core can take fewer of them; but each packs all the keys that its rows see.
@@ -271,9 +265,5 @@ void attention(const Attention& a, const Q* q, const K* k, const K* v, Q* o) {
     });
 }
 
-template void attention(const Attention&, const float*, const float*, const float*, float*);
-template void attention(const Attention&, const bf16*, const bf16*, const bf16*, bf16*);
-template void attention(const Attention&, const f16*, const f16*, const f16*, f16*);
-template void attention(const Attention&, const float*, const bf16*, const bf16*, float*);
-
+}  // namespace prefill
 }  // namespace maia
