@@ -27,9 +27,10 @@ from typing import Any
 import torch
 
 from benchmarks.models import SIBLINGS, TABLE
-from maiac.benchmark import ENGINES, THREADS, TITLES, Measured, Setup, cores, measure
+from maiac.benchmark import ENGINES, TITLES, Measured, Setup, measure
 from maiac.ir.errors import MaiaError
 from maiac.peaks import Peaks, machine_peaks, processor
+from maiac.runtime.threads import VARIABLES, default_threads
 
 ROOT = Path(__file__).resolve().parent.parent
 GROWTH, SLACK = 1.15, 60e6  # of the memory target: times weights and live values, plus bytes
@@ -50,7 +51,7 @@ def phase(*arguments: str, **environment: str) -> dict[str, Any]:
 def of_model(name: str, options: argparse.Namespace, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """All figures of one model."""
     caches = {"MAIAC_CACHE_DIR": str(folder / "maiac"), "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
-    caches |= dict.fromkeys(THREADS, str(options.threads or cores()))
+    caches |= dict.fromkeys(VARIABLES, str(options.threads or default_threads()))
     file, outputs = folder / f"{name}.maia", folder / "outputs"
     outputs.mkdir()
     say("compiling from empty caches")
@@ -183,7 +184,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--engines", default=",".join(ENGINES[1:]), help=f"of {', '.join(ENGINES[1:])}")
     parser.add_argument("--rounds", type=int, default=5, help="how often the engines take turns")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each turn runs")
-    parser.add_argument("--threads", type=int, default=0, help="of each engine; 0: the machine's cores")
+    parser.add_argument("--threads", type=int, default=0, help="of each engine; 0: as many as a run has")
     parser.add_argument("--times-only", action="store_true", help="no compile times, no memory")
     parser.add_argument("--json", default="", metavar="FILE", help="write all figures, too")
     options = parser.parse_args(arguments)
@@ -210,14 +211,18 @@ def main() -> None:
     except MaiaError:  # no compiler
         peaks = None
     can = f", {peaks.flops / 1e9:.0f} GFLOP/s and {peaks.read / 1e9:.1f} GB/s at most" if peaks else ""
-    print(f"{processor()}, {options.threads or cores()} threads{can}; float32, milliseconds\n")
+    print(f"{processor()}, {options.threads or default_threads()} threads{can}; float32, milliseconds\n")
     print("\n".join(time_table(rows, options.engines, peaks)))
     if not options.times_only:
         print("\n" + "\n".join(life_table(rows)))
     for note in notes(rows):
         print(f"\n{note}")
     if options.json:
-        machine = {"processor": processor(), "threads": options.threads or cores(), "peaks": peaks and vars(peaks)}
+        machine = {
+            "processor": processor(),
+            "threads": options.threads or default_threads(),
+            "peaks": peaks and vars(peaks),
+        }
         Path(options.json).write_text(json.dumps({"machine": machine, "models": rows}, indent=2), encoding="utf-8")
 
 

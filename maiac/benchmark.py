@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from .ir.errors import MaiaError
+from .runtime.threads import VARIABLES, default_threads
 
 if TYPE_CHECKING:
     from .profile import Profile
@@ -29,12 +30,11 @@ TITLES = {
     "inductor": "Inductor (freezing)",
     "eager": "eager PyTorch",
 }
-THREADS = ("OMP_NUM_THREADS", "MAIAC_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What every engine runs: an artifact's inputs, the artifact or its source, threads (0: all cores).
+    """What every engine runs: an artifact's inputs, the artifact or its source, threads (0: as many as a run has).
 
     outputs: a folder where every engine leaves the outputs of its first run, as ``NAME.pt``. environment: variables
     for the engines' processes.
@@ -184,7 +184,7 @@ class Worker:
     """
 
     def __init__(self, engine: str, setup: Setup, shared: Mapping[str, Any] | None = None) -> None:
-        threads = setup.threads or cores()
+        threads = setup.threads or default_threads()
         self.engine = engine
         with contextlib.ExitStack() as files:
             self.said: IO[str] = files.enter_context(tempfile.TemporaryFile("w+"))
@@ -194,7 +194,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=self.said,
                 text=True,
-                env={**os.environ, **setup.environment, **dict.fromkeys(THREADS, str(threads))},
+                env={**os.environ, **setup.environment, **dict.fromkeys(VARIABLES, str(threads))},
                 start_new_session=True,  # so that what it starts (compilers, pools) ends with it
             )
             self.files = files.pop_all()  # it is open as long as the process runs
@@ -250,11 +250,6 @@ class Worker:
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):  # of a question that nobody read
                     pipe.close()
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def names_of(text: str) -> Iterator[str]:

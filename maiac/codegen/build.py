@@ -21,6 +21,7 @@ from pathlib import Path
 
 from maiac.ir.caches import cache_folder
 from maiac.ir.errors import MaiaError
+from maiac.runtime.threads import cores
 
 SOURCES = Path(__file__).parent / "cpp"
 FLAGS = ("-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-pthread")
@@ -154,7 +155,7 @@ def make_all(builds: Sequence[Build]) -> list[Path]:
     """Their paths, once all are there; as many are made at a time as there are cores."""
     if all(b.target.exists() for b in builds):
         return [b.target for b in builds]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         made = [pool.submit(b.make) for b in sorted(builds, key=lambda b: len(b.text), reverse=True)]
         try:
             for future in made:

@@ -37,9 +37,7 @@ def bench(
     dim: DimOption = [],  # noqa: B006  (typer reads the default)
     rounds: Annotated[int, typer.Option(min=1, help="How often the engines take turns.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.01, help="How long each turn runs.")] = 1.0,
-    threads: Annotated[
-        int, typer.Option(min=0, help="Threads of each engine; 0: as many as the machine has cores.")
-    ] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of each engine; 0: as many as a run has.")] = 0,
     json: JsonFlag = False,
 ) -> None:
     """Time an artifact, alone or against other engines.
