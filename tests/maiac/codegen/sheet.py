@@ -8,12 +8,12 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from maiac.codegen import segment
-from maiac.ir import Builder, DType, Function, Module, TensorType, Value, tensor, verify
+from maiac.ir import Builder, DType, Function, Module, Result, TensorType, Value, tensor, verify
 from maiac.ir.dims import DimLike, Symbol, evaluate
 from maiac.ir.graph import State
 from maiac.ir.ops.values import QTensor, to_torch
@@ -23,13 +23,24 @@ from maiac.passes.clone import clone_module
 from maiac.runtime.executor import Executor
 from maiac.runtime.weights import HeldTensor
 
-from .harness import RELATIVE, Ran
+from .harness import EPS, ULPS, Ran, copied, difference
 
 Fill = Callable[[tuple[int, ...], torch.Generator, Mapping[str, int]], torch.Tensor]
 FUSED = "fuse_patterns,fold,cse,dce,fuse,dce"
+MOVES = {"slice", "transpose", "split", "expand", "flip"}  # nothing is rounded in these
 
 # Sizes around the widths of vectors and tiles, and some beyond all of them.
 EDGES = (0, 1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 24, 31, 32, 33, 48, 63, 65, 100, 127, 129, 200, 300)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a result is of, and how near to the reference it must be (see ``ulps_off``)."""
+
+    label: str
+    ulps: float
+    scale: DimLike
+    eps: float
 
 
 class Sheet:
@@ -44,7 +55,7 @@ class Sheet:
         self.b = Builder(self.module, self.main.body)
         self.fills: list[Fill] = []
         self.results: list[Value] = []
-        self.labels: list[tuple[str, float]] = []  # what each result is of, and its tolerance
+        self.given: list[Given] = []  # of each result
 
     # **** operands ****
 
@@ -99,14 +110,14 @@ class Sheet:
         """Whether a coin fell so."""
         return self.random.random() < probability
 
-    def give(self, label: str, *values: Value, loose: float = 1.0, like: DType = DType.F64) -> None:
-        """Compare values with the reference, within so many times the usual tolerance of their dtype.
+    def give(self, label: str, *values: Value, ulps: float = ULPS, scale: DimLike = 1) -> None:
+        """Compare values with the reference.
 
-        like: a dtype that values in between have been rounded to.
+        ulps: how far they may be apart, in units in the last place of their largest element or of ``scale``, whichever
+        is larger: the size of the terms that they are summed from, which is one as long as inputs are.
         """
-        least = RELATIVE[to_torch(like)]
         self.results += values
-        self.labels += [(label, loose * max(RELATIVE.get(to_torch(dims_of(v).element), 0), least)) for v in values]
+        self.given += [Given(label, ulps, scale, roughest(v)) for v in values]
 
     # **** running ****
 
@@ -130,6 +141,14 @@ def dims_of(value: Value) -> TensorType:
     """The type of a value that is a tensor."""
     assert isinstance(value.type, TensorType)
     return value.type
+
+
+def roughest(value: Value) -> float:
+    """The unit of the narrowest floats on the way to a value: what is rounded to them may fall to either side."""
+    if not isinstance(value, Result) or not isinstance(value.type, TensorType):
+        return 0.0
+    own = 0.0 if value.op.name in MOVES else EPS.get(to_torch(value.type.element), 0.0)
+    return max([own, *(roughest(v) for v in value.op.operands if v is not None)])
 
 
 def _usual(dtype: DType, shape: tuple[int, ...], g: torch.Generator, sizes: Mapping[str, int]) -> torch.Tensor:
@@ -169,32 +188,21 @@ class Runner:
     def compare(self, sizes: Mapping[str, int], seed: int = 0) -> None:
         """Assert that native results are near the reference's, and the same bits again."""
         inputs = self.sheet.inputs(sizes, seed)
-        want, got = self.wanted.run([x.clone() for x in inputs]), self.ran.run(inputs)
+        want, got = self.wanted.run(copied(inputs)), self.ran.run(inputs)
         wrong: list[str] = []
-        for (label, tolerance), a, b in zip(self.sheet.labels, want, got, strict=True):
-            found = distance(a, b, tolerance)
-            wrong += [f"{label}: {found}"] if found else []
+        for given, a, b in zip(self.sheet.given, want, got, strict=True):
+            found = difference(a, b, given.ulps, evaluate(given.scale, sizes), given.eps)
+            wrong += [f"{given.label}: {found}"] if found else []
         assert not wrong, f"at {dict(sizes)}\n" + "\n".join(wrong)
-        if not self.sheet.module.states:
-            for (label, _), a, b in zip(self.sheet.labels, got, self.ran.run(inputs), strict=True):
-                assert same_bits(a, b), f"{label} at {dict(sizes)}: other bits in another run"
+        if self.sheet.module.states:
+            return
+        for given, a, b in zip(self.sheet.given, got, self.ran.run(inputs), strict=True):
+            assert same_bits(a, b), f"{given.label} at {dict(sizes)}: other bits in another run"
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two results are equal to the bit."""
     return torch.equal(*(x.reshape(-1).contiguous().view(torch.uint8) for x in (a, b)))
-
-
-def distance(want: torch.Tensor, got: torch.Tensor, tolerance: float) -> str:
-    """What is wrong with a result; empty if nothing is."""
-    if want.shape != got.shape or want.dtype != got.dtype:
-        return f"{got.dtype}{list(got.shape)} is not {want.dtype}{list(want.shape)}"
-    if want.dtype not in RELATIVE:
-        return "" if torch.equal(want, got) else f"{(want != got).sum().item()} elements differ"
-    if torch.allclose(want.double(), got.double(), rtol=tolerance, atol=tolerance, equal_nan=True):
-        return ""
-    off = (want.double() - got.double()).abs()
-    return f"{want.dtype}{list(want.shape)} is off by {off.max().item():.3g}, NaN in {got.isnan().sum().item()}"
 
 
 def sizes_within(symbols: Mapping[str, tuple[int, int]], pick: random.Random) -> dict[str, int]:
@@ -208,11 +216,3 @@ def sizes_within(symbols: Mapping[str, tuple[int, int]], pick: random.Random) ->
 def edges(low: int, high: int) -> list[int]:
     """The sizes in a range that are most likely to go wrong."""
     return [e for e in EDGES if low <= e <= high] or [low]
-
-
-def dirty_block(size: int) -> torch.Tensor:
-    """Memory that begins as NaN, so that what is read before it is written shows."""
-    return _clean_block(size).fill_(255)
-
-
-_clean_block = segment.aligned_block

@@ -14,7 +14,7 @@ from .sheet import FUSED, Runner, Sheet, below
 from .sheets_products import viewed
 
 DTYPES = (DType.F32, DType.F32, DType.F32, DType.BF16, DType.F16)
-LOOSE = {DType.F32: 4.0, DType.BF16: 2.0, DType.F16: 4.0}
+ULPS = 10  # what keys and values are summed with is off by the error of its exponent, which grows as logits do
 
 
 def _some_seen(shape: tuple[int, ...], g: torch.Generator, sizes: Mapping[str, int]) -> torch.Tensor:
@@ -40,37 +40,53 @@ def attention(seed: int, count: int) -> Runner:
         h, d = g * s.pick(1, 1, 2, 4), s.pick(1, 4, 8, 17, 40, 64, 80, 128)
         e = s.pick(d, d, 5, 24, 64)
         dtype = s.pick(*DTYPES)
-        shapes = ((b, h, t, d), (b, g, u, d), (b, g, u, e))
         kind = s.pick("plain", "positions", "positions", "views", "flat")
-        if kind == "positions":  # heads behind positions, as projections leave them
-            q, k, v = (s.emit("transpose", s.arg(dtype, n, r, m, c), perm=(0, 2, 1, 3)) for n, m, r, c in shapes)
-        elif kind == "views":
-            q, k, v = (viewed(s, dtype, *dims) for dims in shapes)
-        elif kind == "flat":
-            q, k, v = (s.arg(dtype, b, r, c) for _, _, r, c in shapes)
-        else:
-            q, k, v = (s.arg(dtype, *dims) for dims in shapes)
+        operands = [operand(s, kind, dtype, dims) for dims in ((b, h, t, d), (b, g, u, d), (b, g, u, e))]
         lead: tuple[Any, ...] = (b,) if kind == "flat" else s.pick((b, h), (b, 1), (1, h), (h,), (1, 1), ())
-        mask: Value | None = None
-        attrs: dict[str, Any] = {}
         masked = s.pick("none", "none", "bool", "float", "keys")
-        if masked == "bool":
-            mask = s.arg(DType.BOOL, *lead, t, u, fill=_some_seen)
-        elif masked == "float" and dtype is DType.F32:
-            mask = s.arg(DType.F32, *lead, t, u, fill=_with_infinities)
-        elif masked == "keys":
-            mask = s.arg(DType.BOOL, *lead, 1, u, fill=_some_seen)
-        if s.chance(0.4):
-            attrs["causal"] = True
-        if s.chance(0.25):
-            attrs["window"] = s.pick(1, 3, 16, 70)
-        if s.chance(0.25):
-            attrs["softcap"] = s.pick(0.5, 5.0)
-        if s.chance(0.4):
-            attrs["scale"] = s.pick(0.1, 0.35)
+        mask = mask_of(s, masked, dtype, (*lead, t, u))
+        attrs = settings(s)
+        logits = max(1.0, attrs.get("scale", 0) * d**0.5)  # their spread
         label = f"{kind} {dtype} h={h} g={g} t={t} d={d} e={e} mask={masked}{lead} {attrs}"
-        s.give(label, s.emit("attention", q, k, v, mask, **attrs), loose=LOOSE[dtype])
+        s.give(label, s.emit("attention", *operands, mask, **attrs), ulps=ULPS * logits)
     return s.finish()
+
+
+def operand(s: Sheet, kind: str, dtype: DType, dims: tuple[Any, ...]) -> Value:
+    """x[batch, head, position, depth], lying in one of several ways; flat: without heads."""
+    b, h, n, d = dims
+    if kind == "positions":  # heads behind positions, as projections leave them
+        return s.emit("transpose", s.arg(dtype, b, n, h, d), perm=(0, 2, 1, 3))
+    if kind == "views":
+        return viewed(s, dtype, *dims)
+    if kind == "flat":
+        return s.arg(dtype, b, n, d)
+    return s.arg(dtype, *dims)
+
+
+def mask_of(s: Sheet, kind: str, dtype: DType, dims: tuple[Any, ...]) -> Value | None:
+    """A mask, of which keys alone have no dim for queries; only float32 takes one to be added."""
+    if kind == "bool":
+        return s.arg(DType.BOOL, *dims, fill=_some_seen)
+    if kind == "float" and dtype is DType.F32:
+        return s.arg(DType.F32, *dims, fill=_with_infinities)
+    if kind == "keys":
+        return s.arg(DType.BOOL, *dims[:-2], 1, dims[-1], fill=_some_seen)
+    return None
+
+
+def settings(s: Sheet) -> dict[str, Any]:
+    """Attributes of attention."""
+    attrs: dict[str, Any] = {}
+    if s.chance(0.4):
+        attrs["causal"] = True
+    if s.chance(0.25):
+        attrs["window"] = s.pick(1, 3, 16, 70)
+    if s.chance(0.25):
+        attrs["softcap"] = s.pick(0.5, 5.0)
+    if s.chance(0.4):
+        attrs["scale"] = s.pick(0.1, 0.35)
+    return attrs
 
 
 def rotary(seed: int, count: int) -> Runner:
@@ -89,9 +105,9 @@ def rotary(seed: int, count: int) -> Runner:
         cos, sin = (s.emit("cast", s.emit(f, angles), to=dtype) for f in ("cos", "sin"))
         style = s.chance()
         y = s.emit("rotary", x, cos, sin, interleaved=style)
-        s.give(f"rotary {dtype} d={d} turned={turned} interleaved={style}", y, loose=2)
+        s.give(f"rotary {dtype} d={d} turned={turned} interleaved={style}", y)
         k, v = s.arg(dtype, b, h, t, d), s.arg(dtype, b, h, t, d)
-        s.give(f"{dtype} d={d} attention", s.emit("attention", y, k, v, causal=True), loose=LOOSE[dtype])
+        s.give(f"{dtype} d={d} attention", s.emit("attention", y, k, v, causal=True), ulps=ULPS)
     return s.finish()
 
 
@@ -111,7 +127,7 @@ def caches(seed: int, count: int) -> Runner:
             s.b.emit_op("write", [state, new])
             seen.append(new)
         k, v = seen if s.chance() else [s.emit("read", state) for state in list(s.module.states.values())[-2:]]
-        s.give(f"cache {dtype} h={h} d={d}", s.emit("attention", q, k, v), loose=LOOSE[dtype])
+        s.give(f"cache {dtype} h={h} d={d}", s.emit("attention", q, k, v), ulps=ULPS)
         # A state that is kept only for its old contents, and one that is never written.
         old, new = s.state(dtype, 6, d), s.arg(dtype, 6, d)
         s.give("old contents", s.emit("add", s.emit("read", old), new))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from maiac.ir import DType, Value
 from maiac.ir.dims import DimLike, sym
 from maiac.ir.types import Quantized
@@ -22,6 +24,10 @@ CODES = (
     Quantized(DType.F8E5M2, "tensor"),
     Quantized(DType.F8E4M3FN, "mx", (), DType.E8M0),
 )
+# Sums of up to a hundred products of order one over the root of their number, and what activations make of these.
+PRODUCT_ULPS = 16
+# Sums of up to 576 such products; Winograd's transforms add and subtract some more numbers on the way.
+CONV_ULPS = 32
 
 
 def viewed(s: Sheet, dtype: DType, *dims: DimLike) -> Value:
@@ -35,7 +41,7 @@ def viewed(s: Sheet, dtype: DType, *dims: DimLike) -> Value:
     if kind == "transpose" and rank > 1:
         order = s.random.sample(range(rank), rank)
         mixed = s.arg(dtype, *(dims[order.index(i)] for i in range(rank)))
-        return s.emit("transpose", mixed, perm=tuple(order)) if rank else mixed
+        return s.emit("transpose", mixed, perm=tuple(order))
     if kind == "split":
         wide = s.arg(dtype, *dims[:-1], dims[-1] * 2)
         return s.b.emit_op("split", [wide], {"dim": -1, "parts": (dims[-1], dims[-1])}).results[s.pick(0, 1)]
@@ -46,29 +52,28 @@ def viewed(s: Sheet, dtype: DType, *dims: DimLike) -> Value:
     return s.arg(dtype, *dims)
 
 
-def follow(s: Sheet, label: str, y: Value, loose: float = 1.0) -> None:
+def follow(s: Sheet, label: str, y: Value) -> None:
     """What may stand behind a product, and its results."""
     dtype, dims = dims_of(y).element, dims_of(y).dims
     kind = s.pick("none", "activation", "residual", "row", "column", "several", "cast", "long")
-    label = f"{label} {dims_of(y)} {kind}"
-    if kind == "none":
-        s.give(label, y, loose=loose)
-    elif kind == "activation":
-        s.give(label, s.emit(s.pick(*ACTIVATIONS), y), loose=loose)
+    made = [y]
+    if kind == "activation":
+        made = [s.emit(s.pick(*ACTIVATIONS), y)]
     elif kind == "residual":
-        s.give(label, s.emit("add", y, viewed(s, dtype, *dims)), loose=loose)
+        made = [s.emit("add", y, viewed(s, dtype, *dims))]
     elif kind == "row":
-        s.give(label, s.emit("mul", s.emit("silu", y), s.arg(dtype, dims[-1])), loose=2 * loose)
+        made = [s.emit("mul", s.emit("silu", y), s.arg(dtype, dims[-1]))]
     elif kind == "column":
-        s.give(label, s.emit("sub", y, s.arg(dtype, *dims[:-1], 1)), loose=loose)
+        made = [s.emit("sub", y, s.arg(dtype, *dims[:-1], 1))]
     elif kind == "several":
         z = s.emit("sigmoid", y)
-        s.give(label, y, z, s.emit("mul", y, z), loose=2 * loose)
+        made = [y, z, s.emit("mul", y, z)]
     elif kind == "cast":
-        s.give(label, s.emit("cast", s.emit("add", y, s.number(0.5, dtype)), to=DType.BF16), loose=loose)
-    else:
+        made = [s.emit("cast", s.emit("add", y, s.number(0.5, dtype)), to=DType.BF16)]
+    elif kind == "long":
         z = s.emit("tanh", s.emit("add", y, s.arg(dtype, *dims)))
-        s.give(label, s.emit("maximum", s.emit("add", z, s.arg(dtype, 1, dims[-1])), s.number(0.0, dtype)), loose=loose)
+        made = [s.emit("maximum", s.emit("add", z, s.arg(dtype, 1, dims[-1])), s.number(0.0, dtype))]
+    s.give(f"{label} {dims_of(y)} {kind}", *made, ulps=PRODUCT_ULPS)
 
 
 def products(seed: int, count: int) -> Runner:
@@ -76,41 +81,43 @@ def products(seed: int, count: int) -> Runner:
     s = Sheet("products", seed, FUSED, T=(0, 200), S=(1, 150), B=(0, 5))
     t, u, b = sym("T"), sym("S"), sym("B")
     for i in range(count):
-        kind = s.pick("linear", "linear", "codes", "codes", "matmul", "weight", "low")
         n, k = s.pick(*WIDTHS), s.pick(*WIDTHS)
         lead = s.pick((t,), (b, t), (1, t), (b, 3, t), (t, 2))
-        bias = s.arg(DType.F32, n) if s.chance() else None
+        kind = s.pick("linear", "linear", "codes", "codes", "matmul", "weight", "low")
         if kind == "linear":
-            w = s.weight(s.pick(DType.F32, DType.F32, DType.BF16, DType.F16), n, k, spread=k**-0.5)
-            if dims_of(w).element is not DType.F32:
-                w = s.weight(DType.F32, n, k, spread=k**-0.5)
-            follow(s, f"linear k={k}", s.emit("linear", viewed(s, DType.F32, *lead, k), w, bias))
+            linear(s, DType.F32, n, k, lead)
         elif kind == "codes":
-            type = CODES[(seed + i) % len(CODES)]
-            k = s.pick(*WIDTHS) if type.per in ("channel", "tensor") else s.pick(1, 2, 5) * (type.at or (32,))[0]
-            follow(
-                s,
-                f"linear {type} k={k}",
-                s.emit("linear", viewed(s, DType.F32, *lead, k), s.quantized(type, n, k), bias),
-            )
+            of_codes(s, CODES[(seed + i) % len(CODES)], n, lead)
         elif kind == "matmul":
             x, y = s.pick(
                 ((b, 2, t, k), (b, 2, k, u)), ((b, t, k), (b, k, n)), ((t, k), (k, u)), ((b, 3, t, k), (1, 1, k, n))
             )
             scaled = s.emit("mul", viewed(s, DType.F32, *x), s.number(k**-0.5))
-            follow(s, f"matmul k={k}", s.emit("matmul", scaled, viewed(s, DType.F32, *y)), 2)
+            follow(s, f"matmul k={k}", s.emit("matmul", scaled, viewed(s, DType.F32, *y)))
         elif kind == "weight":
             w = s.weight(DType.F32, k, n, spread=k**-0.5)
             follow(s, f"matmul by a weight k={k}", s.emit("matmul", viewed(s, DType.F32, *lead, k), w))
         else:
-            dtype = s.pick(DType.BF16, DType.F16)
-            w = s.weight(dtype, n, k, spread=k**-0.5)
-            bias = s.arg(dtype, n) if s.chance() else None
-            follow(s, f"linear {dtype} k={k}", s.emit("linear", viewed(s, dtype, *lead, k), w, bias), 2)
+            linear(s, s.pick(DType.BF16, DType.F16), n, k, lead)
     # Sums over a dim of any length.
     x, y = s.arg(DType.F32, 5, u), s.arg(DType.F32, u, 19)
-    s.give("matmul over a symbol", s.emit("matmul", x, y), loose=20)
+    s.give("matmul over a symbol", s.emit("matmul", x, y), scale=u)
     return s.finish()
+
+
+def linear(s: Sheet, dtype: DType, n: int, k: int, lead: tuple[DimLike, ...]) -> None:
+    """A product with a weight of the same dtype."""
+    w = s.weight(dtype, n, k, spread=k**-0.5)
+    bias = s.arg(dtype, n) if s.chance() else None
+    follow(s, f"linear {dtype} k={k}", s.emit("linear", viewed(s, dtype, *lead, k), w, bias))
+
+
+def of_codes(s: Sheet, type: Quantized, n: int, lead: tuple[DimLike, ...]) -> None:
+    """A product with a weight of codes."""
+    k = s.pick(*WIDTHS) if type.per in ("channel", "tensor") else s.pick(1, 2, 5) * (type.at or (32,))[0]
+    bias = s.arg(DType.F32, n) if s.chance() else None
+    x = viewed(s, DType.F32, *lead, k)
+    follow(s, f"linear {type} k={k}", s.emit("linear", x, s.quantized(type, n, k), bias))
 
 
 def convolutions(seed: int, count: int) -> Runner:
@@ -119,38 +126,48 @@ def convolutions(seed: int, count: int) -> Runner:
     n, h, w, length = sym("N"), sym("H"), sym("H") + s.pick(0, 3), sym("L")
     for _ in range(count):
         kind = s.pick("plain", "plain", "one", "depthwise", "groups", "winograd", "winograd", "line")
-        c, o, groups = s.pick(1, 3, 8, 17, 32), s.pick(1, 4, 8, 19, 32), 1
-        taps, stride, dilation = (
-            s.pick((3, 3), (1, 3), (2, 2), (5, 3)),
-            s.pick((1, 1), (2, 2), (2, 1)),
-            s.pick((1, 1), (1, 1), (2, 1)),
-        )
-        if kind == "one":
-            taps, dilation = (1, 1), (1, 1)
-        if kind == "depthwise":
-            groups = c = s.pick(3, 8, 24, 40)
-            o = c * s.pick(1, 1, 2)
-        if kind == "groups":
-            groups = s.pick(2, 3)
-            c, o = groups * s.pick(1, 5, 8), groups * s.pick(2, 8, 11)
-        if kind == "winograd":
-            c, o, taps, stride, dilation = s.pick(32, 64), s.pick(24, 64, 70), (3, 3), (1, 1), (1, 1)
-        dims: tuple[DimLike, ...] = (n, c, h, w)
-        if kind == "line":
-            taps, stride, dilation, dims = taps[1:], stride[1:], dilation[:1], (n, c, length)
+        c, o, groups = channels(s, kind)
+        taps, stride, dilation = steps(s, kind)
+        dims: tuple[DimLike, ...] = (n, c, length) if kind == "line" else (n, c, h, w)
         pad = [s.pick(0, 1, 2) for _ in (taps if s.chance() else taps * 2)]
-        weight = s.weight(DType.F32, o, c // groups, *taps, spread=(c // groups * taps[0] * taps[-1]) ** -0.5)
+        weight = s.weight(DType.F32, o, c // groups, *taps, spread=(c // groups * math.prod(taps)) ** -0.5)
         bias = s.weight(DType.F32, o) if s.chance() else None
         x = viewed(s, DType.F32, *dims)
         if s.chance(0.3):
             x = s.emit("relu", x)
         y = s.emit("conv", x, weight, bias, stride=stride, padding=tuple(pad), dilation=dilation, groups=groups)
         label = f"conv {kind} c={c} o={o} taps={taps} stride={stride} pad={pad} dilation={dilation} groups={groups}"
-        channel(s, label, y, 4 if kind == "winograd" else 2)
+        channel(s, label, y, CONV_ULPS)
     return s.finish()
 
 
-def channel(s: Sheet, label: str, y: Value, loose: float) -> None:
+def channels(s: Sheet, kind: str) -> tuple[int, int, int]:
+    """Channels in and out, and groups, of a kind of convolution."""
+    if kind == "depthwise":
+        c = s.pick(3, 8, 24, 40)
+        return c, c * s.pick(1, 1, 2), c
+    if kind == "groups":
+        groups = s.pick(2, 3)
+        return groups * s.pick(1, 5, 8), groups * s.pick(2, 8, 11), groups
+    if kind == "winograd":
+        return s.pick(32, 64), s.pick(24, 64, 70), 1
+    return s.pick(1, 3, 8, 17, 32), s.pick(1, 4, 8, 19, 32), 1
+
+
+def steps(s: Sheet, kind: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Taps, stride and dilation of a kind of convolution."""
+    if kind == "winograd":
+        return (3, 3), (1, 1), (1, 1)
+    taps, stride = s.pick((3, 3), (1, 3), (2, 2), (5, 3)), s.pick((1, 1), (2, 2), (2, 1))
+    dilation = s.pick((1, 1), (1, 1), (2, 1))
+    if kind == "one":
+        return (1, 1), stride, (1, 1)
+    if kind == "line":
+        return taps[1:], stride[1:], dilation[:1]
+    return taps, stride, dilation
+
+
+def channel(s: Sheet, label: str, y: Value, ulps: float) -> None:
     """What stands behind an image: operands of channels as well."""
     dims = dims_of(y).dims
     kind = s.pick("none", "relu", "residual", "scale", "pair")
@@ -163,5 +180,5 @@ def channel(s: Sheet, label: str, y: Value, loose: float) -> None:
     elif kind == "relu":
         y = s.emit("relu", y)
     if kind == "pair":
-        s.give(label, s.emit("sigmoid", y), loose=loose)
-    s.give(label, y, loose=loose)
+        s.give(label, s.emit("sigmoid", y), ulps=ulps)
+    s.give(label, y, ulps=ulps)

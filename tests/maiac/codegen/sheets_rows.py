@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maiac.ir import DType, Value
-from maiac.ir.dims import DimLike, sym
+from maiac.ir.dims import DimLike, product, sym
 
 from .sheet import FUSED, Runner, Sheet, dims_of
 from .sheets_products import viewed
@@ -14,6 +14,9 @@ REDUCTIONS = ("sum", "mean", "amax", "amin")
 FLOATS = (DType.F32, DType.F32, DType.F32, DType.BF16, DType.F64, DType.F16)
 TAME = ("tanh", "sigmoid", "sin", "cos", "relu", "abs", "neg", "erf", "silu", "gelu", "softsign", "hardswish")
 PAIRS = ("add", "sub", "mul", "maximum", "minimum")
+EPSILON = 1e-3  # of norms
+ROW_ULPS = 8
+DOUBLE_ULPS = 32  # rows of float64 are summed in one chain where elements do not lie side by side
 WHOLE = (DType.I64, DType.I32, DType.I8, DType.U8)
 
 
@@ -29,8 +32,8 @@ def rows(seed: int, count: int) -> Runner:
         if s.chance(0.3):  # channels last
             x = s.emit("transpose", s.arg(dtype, dims[0], *dims[2:], *dims[1:2]), perm=_last_to_second(len(dims)))
         x = prologue(s, x)
-        for label, y in reduced(s, x):
-            epilogue(s, f"{label} of {dims_of(x)}", x, y)
+        for label, y, scale in reduced(s, x):
+            epilogue(s, f"{label} of {dims_of(x)}", x, y, scale)
     return s.finish()
 
 
@@ -55,46 +58,45 @@ def prologue(s: Sheet, x: Value) -> Value:
     return x
 
 
-def reduced(s: Sheet, x: Value) -> Sequence[tuple[str, Value]]:
-    """One or two reductions of a value over the same dims."""
+def reduced(s: Sheet, x: Value) -> Sequence[tuple[str, Value, DimLike]]:
+    """One or two reductions of a value over the same dims, and the size of what they are summed from."""
     dims, dtype = dims_of(x).dims, dims_of(x).element
     kept = [i for i, d in enumerate(dims) if d == sym("T")]  # may be empty
     kind = s.pick("softmax", "log_softmax", "layer_norm", "rms_norm", "reduce", "reduce", "two")
     if kind in ("softmax", "log_softmax"):
         dim = s.random.choice([i for i in range(len(dims)) if i not in kept])
-        return [(f"{kind} dim={dim}", s.emit(kind, x, dim=dim))]
+        return [(f"{kind} dim={dim}", s.emit(kind, x, dim=dim), 1 if kind == "log_softmax" else 0)]
     if kind == "layer_norm":
         last = s.random.randint(1, max(len(dims) - len(kept), 1))
         shape = dims[len(dims) - last :]
         affine = [s.arg(dtype, *shape) if s.chance(0.7) else None for _ in range(2)]
-        return [(f"layer_norm dims={last}", s.emit("layer_norm", x, *affine, dims=last, eps=1e-3))]
+        y = s.emit("layer_norm", x, *affine, dims=last, eps=EPSILON)
+        return [(f"layer_norm dims={last}", y, round(EPSILON**-0.5))]  # a row of one element is all rounding
     if kind == "rms_norm":
-        return [(kind, s.emit(kind, x, s.arg(dtype, dims[-1]) if s.chance(0.7) else None, eps=1e-3))]
+        y = s.emit(kind, x, s.arg(dtype, dims[-1]) if s.chance(0.7) else None, eps=EPSILON)
+        return [(kind, y, 1)]
     over = [i for i in range(len(dims)) if i not in kept]
     over = sorted(s.random.sample(over, s.random.randint(1, len(over))))
     names = [s.pick(*REDUCTIONS)] if kind == "reduce" else s.random.sample(REDUCTIONS, 2)
-    if "sum" in names:  # as long sums of anything grow, so do their errors
-        x = s.emit("mul", x, s.number(1 / 64, dtype))
-    keepdim = s.chance()
-    attrs = {"dims": None if len(over) == len(dims) and s.chance() else tuple(over), "keepdim": keepdim}
-    return [(f"{name} {attrs}", s.emit(name, x, **attrs)) for name in names]
+    attrs = {"dims": None if len(over) == len(dims) and s.chance() else tuple(over), "keepdim": s.chance()}
+    terms = product([dims[i] for i in over])
+    return [(f"{name} {attrs}", s.emit(name, x, **attrs), terms if name == "sum" else 1) for name in names]
 
 
-def epilogue(s: Sheet, label: str, x: Value, y: Value) -> None:
+def epilogue(s: Sheet, label: str, x: Value, y: Value, scale: DimLike) -> None:
     """Elementwise steps behind a reduction: with the row itself where shapes allow."""
+    ulps = DOUBLE_ULPS if dims_of(x).element is DType.F64 else ROW_ULPS
     fits = len(dims_of(x).dims) == len(dims_of(y).dims)
     kind = s.pick("none", "activation", "row", "cast", "both")
-    loose = 4 if dims_of(x).element is DType.BF16 else 2
-    if kind == "activation":
+    if kind == "both" and fits:
+        s.give(f"{label} both", s.emit("mul", x, y), ulps=ulps, scale=scale)
+    elif kind == "activation":
         y = s.emit("tanh", y)
     elif kind == "row" and fits:
         y = s.emit("sub", x, y)
     elif kind == "cast":
         y = s.emit("cast", y, to=DType.BF16)
-    elif kind == "both" and fits:
-        z = s.emit("mul", x, y)
-        s.give(f"{label} both", z, loose=2 * loose)
-    s.give(f"{label} {kind}", y, loose=loose)
+    s.give(f"{label} {kind}", y, ulps=ulps, scale=scale)
 
 
 def elementwise(seed: int, count: int) -> Runner:
@@ -107,15 +109,11 @@ def elementwise(seed: int, count: int) -> Runner:
         for _ in range(s.random.randint(1, 6)):
             values.append(step(s, values, dims))
         label = f"{i}: " + " ".join(op.name for op in s.main.body if op.results and op.results[0] in values)
-        s.give(label, *values[-2:], loose=8, like=max((dims_of(v).element for v in values), key=_roughness))
+        s.give(label, *values[-2:])
         whole = [viewed(s, s.pick(*WHOLE), *dims), s.arg(DType.I64, dims[-1])]
         whole.append(s.emit(s.pick("add", "sub", "mul", "maximum"), *whole))
         s.give(f"{i}: whole", whole[-1], s.emit(s.pick("lt", "eq", "ge"), whole[0], whole[-1]))
     return s.finish()
-
-
-def _roughness(dtype: DType) -> int:
-    return -[DType.BF16, DType.F16, DType.F32, DType.F64].index(dtype)
 
 
 def step(s: Sheet, values: Sequence[Value], dims: tuple[DimLike, ...]) -> Value:
