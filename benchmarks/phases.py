@@ -100,20 +100,8 @@ def load(file: str) -> dict[str, Any]:
         "first run": first - loaded_at,
         "memory": peak - before,
         "weights": artifact.executor.weight_bytes(),
-        "live": live_bytes(artifact.executor, inputs),
+        "live": artifact.executor.live_bytes(inputs),
     }
-
-
-def live_bytes(executor: Any, inputs: list[Any]) -> int:
-    """The peak of the bytes of all values that are alive at one step of the program: no run needs less."""
-    from maiac.runtime.arena import Recording
-    from maiac.runtime.memory import lower_bound
-
-    recording = Recording(executor.program, inputs)
-    observed = executor.run_observed(inputs)
-    for i, step in enumerate(executor.program.steps):
-        recording.step(i, [next(observed).value for r in step.results if not r.absent])
-    return lower_bound(recording.outside(set(), recording.last_reads(recording.shown())))
 
 
 def _reset_peak() -> int:

@@ -7,7 +7,7 @@ kernels can write in place, and that nobody outside sees, get a place in one are
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from maiac.ir.types import TensorType
 
 from .memory import ALIGNMENT, Buffer, Layout, assign, lower_bound
 from .memory_check import Move, faults
+from .memory_timeline import PlanOverTime, plan_over_time
 from .plan import Program, Slot, Step, aliases
 
 # Values below this stay with torch: its allocator hands small blocks back at once. From here on the arena gains, up to
@@ -58,16 +59,31 @@ def extent(shape: Sequence[int], stride: Sequence[int]) -> int:
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """What one run needs, in bytes. ``outside`` is the peak of live values that are not in the arena.
+    """What one run needs. plans: each arena, ``torch`` for values between kernels that are called one by one.
 
-    ``lower_bound`` is the peak of live values in the arena: no plan of them is smaller.
+    outside: the peak of live values, in bytes, that torch allocates during the run.
     """
 
-    arena: int
-    lower_bound: int
+    plans: dict[str, PlanOverTime]
     outside: int
     values_in_arena: int
     values_outside: int
+
+    @property
+    def arena(self) -> int:
+        """Bytes of all arenas."""
+        return sum(p.arena for p in self.plans.values())
+
+    @property
+    def lower_bound(self) -> int:
+        """The peaks of live values in the arenas: no plans of them are smaller."""
+        return sum(p.bound for p in self.plans.values())
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> MemoryReport:
+        """From what ``dataclasses.asdict`` makes of it."""
+        plans = {n: PlanOverTime.from_json(p) for n, p in value["plans"].items()}
+        return MemoryReport(plans, value["outside"], value["values_in_arena"], value["values_outside"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +93,13 @@ class ArenaPlan:
     steps: dict[Step, int]  # step -> index among the places
     places: list[Place]
     direct: frozenset[Step]  # reads whose value nobody needs any more when the state is next written
-    size: int
-    report: MemoryReport
+    buffers: Sequence[Buffer]
+    layout: Layout
+
+    @property
+    def size(self) -> int:
+        """Bytes of the arena."""
+        return self.layout.size
 
 
 class Arena:
@@ -181,7 +202,7 @@ class Recording:
 
     # **** the plan ****
 
-    def plan(self, able: Iterable[Step], fixed: set[str], smallest: int = SMALLEST) -> ArenaPlan:
+    def plan(self, able: Iterable[Step], fixed: Set[str], smallest: int = SMALLEST) -> ArenaPlan:
         """Places for the results of ``able`` steps whose sizes follow from the symbols in ``fixed``.
 
         MAIA0509 where the independent check refuses the plan.
@@ -200,13 +221,21 @@ class Recording:
         layout = assign(buffers)
         places = [self.place(step.results[0], at) for (_, step), at in zip(chosen, layout.offsets, strict=True)]
         self.check(chosen, buffers, layout)
-        taken = {step.results[0] for _, step in chosen}
-        outside = self.outside(taken, last)
-        report = MemoryReport(layout.size, lower_bound(buffers), lower_bound(outside), len(taken), len(outside))
         direct = self.direct_reads(last, returned)
-        return ArenaPlan({step: n for n, (_, step) in enumerate(chosen)}, places, direct, layout.size, report)
+        return ArenaPlan({step: n for n, (_, step) in enumerate(chosen)}, places, direct, buffers, layout)
 
-    def fits(self, step: Step, fixed: set[str], smallest: int) -> bool:
+    def report(self, plan: ArenaPlan) -> MemoryReport:
+        """What one run needs by this plan."""
+        taken = {step.results[0] for step in plan.steps}
+        outside = self.outside(taken, self.last_reads(self.shown()))
+        arena = plan_over_time(plan.buffers, plan.layout)
+        return MemoryReport({"torch": arena}, lower_bound(outside), len(taken), len(outside))
+
+    def live(self) -> int:
+        """The peak of the bytes of all values that are alive at one step."""
+        return lower_bound(self.outside(set(), self.last_reads(self.shown())))
+
+    def fits(self, step: Step, fixed: Set[str], smallest: int) -> bool:
         """Whether a step's result has a size known before the run, elements in one piece, and enough of them."""
         slot = step.results[0]
         type, found = slot.type, self.seen.get(slot)

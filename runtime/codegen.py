@@ -156,9 +156,13 @@ class Emitter:
         self.count = 0
 
     def compile(self, name: str) -> Compiled:
-        """The function ``(inputs, sizes, outs) -> results``; a generator of (step index, results) where observed."""
+        """The function ``(inputs, sizes, outs) -> results``.
+
+        Where observed, a generator of (step index, results) whose last argument is the list that native calls add their
+        kernels' times to, or None.
+        """
         program = self.program
-        self.emit("def main(_in, _sizes, _outs):", 0)
+        self.emit(f"def main(_in, _sizes, {'_times' if self.observed else '_outs'}):", 0)
         for arg in program.args:
             self.names[arg] = self.fresh()
         self.unpack([self.names[a] for a in program.args], "_in")
@@ -330,7 +334,8 @@ class Emitter:
         """A call of a segment: its operands, and the sizes that it needs."""
         operands = "".join(f"{self.read(v)}, " for v in step.operands)
         sizes = "".join(f"{self.space.symbols[s]}, " for s in call.symbols)
-        return f"{self.space.intern(call, '_n')}(({operands}), ({sizes}))"
+        times = ", _times" if self.observed else ""
+        return f"{self.space.intern(call, '_n')}(({operands}), ({sizes}){times})"
 
     def empty_rows(self, step: Step) -> str:
         """What a loop of no trips has scanned: nothing, of the declared types. Dims that only rows would tell are 0."""

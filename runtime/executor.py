@@ -69,6 +69,10 @@ class _Ready:
     observed: Compiled | None = None
     variants: dict[frozenset[Step], Compiled] = field(default_factory=dict[frozenset[Step], Compiled])
 
+    def sizes_by_name(self, sizes: Sizes) -> dict[str, int]:
+        """Every symbol that is known before the run."""
+        return dict(zip(self.signature.symbols, sizes, strict=True)) | self.signature.known
+
 
 class Executor:
     """A module on one rank of a mesh, ready to run.
@@ -173,12 +177,17 @@ class Executor:
             for slot, value in zip(present, values, strict=True):
                 yield Observation(slot.name, step.loc, step.op.name, slot.type, value)
 
-    def _observe(self, ready: _Ready, inputs: Sequence[Any], sizes: Sizes) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        """(step, its results) as the program runs; grad mode is off only while it does."""
+    def _observe(
+        self, ready: _Ready, inputs: Sequence[Any], sizes: Sizes, times: list[StepTime] | None = None
+    ) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """(step, its results) as the program runs; grad mode is off only while it does.
+
+        What kernels of machine code took is added to ``times``.
+        """
         with self._lock:
             if ready.observed is None:
                 ready.observed = Emitter(ready.space, observed=True).compile(f"<maiac {self.module.name} observed>")
-        running = ready.observed.function(inputs, sizes, ())
+        running = ready.observed.function(inputs, sizes, times)
         while True:
             try:
                 with torch.no_grad():
@@ -202,27 +211,23 @@ class Executor:
         """What each step of one run took, in order; those of machine code time themselves."""
         ready = self._ready or self.prepare()
         inputs, sizes = ready.signature.bind(inputs)
-        calls = [s.native for s in ready.program.steps if s.native is not None]
-        with self._lock:
-            try:
-                for call in calls:
-                    call.times = []
+        if ready.states:
+            with self._lock:
                 return self._profiled(ready, inputs, sizes)
-            finally:
-                for call in calls:
-                    call.times = None
+        return self._profiled(ready, inputs, sizes)
 
     def _profiled(self, ready: _Ready, inputs: Sequence[Any], sizes: Sizes) -> list[StepTime]:
-        known = dict(zip(ready.signature.symbols, sizes, strict=True)) | ready.signature.known
+        known = ready.sizes_by_name(sizes)
         found: list[StepTime] = []
+        native: list[StepTime] = []  # of the step that ran last
         begin = last = time.perf_counter()
-        for index, _ in self._observe(ready, inputs, sizes):
+        for index, _ in self._observe(ready, inputs, sizes, native):
             step, now = ready.program.steps[index], time.perf_counter()
-            if step.native is not None:
-                found += [replace(t, start=t.start - begin) for t in step.native.times or ()]
-            else:
+            if step.native is None:
                 flops, traffic = work_of(step, known)
                 found.append(StepTime(step.op.name, step.loc, now - last, flops, traffic, "torch", last - begin))
+            found += [replace(t, start=t.start - begin) for t in native]
+            native.clear()
             last = time.perf_counter()
         return found
 
@@ -298,8 +303,7 @@ class Executor:
         """Run observed, and plan memory for all runs of these sizes to come."""
         known.runs += 1
         recording, results = self._recorded(ready, inputs, sizes)
-        fixed = {*ready.signature.symbols, *ready.signature.known}
-        plan = recording.plan(ready.able, fixed)
+        plan = recording.plan(ready.able, ready.sizes_by_name(sizes).keys())
         with self._lock:
             known.plan = plan if plan.places else None
             known.run = self._variant(ready, plan)
@@ -327,18 +331,33 @@ class Executor:
     def memory_report(self, inputs: Sequence[Any]) -> MemoryReport:
         """Run once, and tell what memory runs of these sizes need."""
         ready = self._ready or self.prepare()
+        recording, known = self._rehearsed(ready, inputs)
+        report = recording.report(recording.plan(ready.able, known.keys()))
+        calls = [s.native for s in ready.program.steps if s.native is not None]
+        native = {
+            f"native {i}": call.memory(tuple(known[n] for n in call.symbols))
+            for i, call in enumerate(calls)
+            if known.keys() >= set(call.symbols)
+        }
+        return replace(report, plans=report.plans | native)
+
+    def live_bytes(self, inputs: Sequence[Any]) -> int:
+        """Run once by reference kernels; the peak of the bytes of all values that are alive at one step.
+
+        Whoever keeps each value in memory needs as much.
+        """
+        recording, _ = self._rehearsed(self._watch(), inputs)
+        return recording.live()
+
+    def _rehearsed(self, ready: _Ready, inputs: Sequence[Any]) -> tuple[Recording, dict[str, int]]:
+        """A recorded run that leaves the states as they are, and the sizes of its symbols."""
         inputs, sizes = ready.signature.bind(inputs)
         with self._lock:
             before = [s.clone() for s in ready.states]
             recording, _ = self._recorded(ready, inputs, sizes)
             for state, contents in zip(ready.states, before, strict=True):
                 state.copy_(contents)
-        report = recording.plan(ready.able, {*ready.signature.symbols, *ready.signature.known}).report
-        known = dict(zip(ready.signature.symbols, sizes, strict=True)) | ready.signature.known
-        calls = [s.native for s in ready.program.steps if s.native is not None]
-        told = [c.memory(tuple(known[n] for n in c.symbols)) for c in calls if known.keys() >= set(c.symbols)]
-        arenas, bounds = (sum(m[i] for m in told) for i in (0, 1))
-        return replace(report, arena=report.arena + arenas, lower_bound=report.lower_bound + bounds)
+        return recording, ready.sizes_by_name(sizes)
 
     def weight_bytes(self) -> int:
         """Bytes of the weights and states that this rank holds or maps."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,6 +43,12 @@ class PlanOverTime:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {**asdict(self), "distance": self.distance}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> PlanOverTime:
+        """See ``to_json``."""
+        uses = tuple(Use(**u) for u in value["uses"])
+        return PlanOverTime(value["arena"], value["bound"], value["peak"], uses)
 
     def text(self, lines: int = 40) -> str:
         """A chart of at most about so many lines: ``#`` is alive, ``.`` is a hole below something that is alive."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from maiac.ir.dims import Dim, DimLike, symbols_of
 from maiac.ir.errors import Location, MaiaError
@@ -13,7 +13,11 @@ from maiac.ir.opdef import get_op, mentions_unknown
 from maiac.ir.types import DimType, TensorType, Type, type_symbols
 
 from .comm import AXIS_ATTR
+from .memory_timeline import PlanOverTime
 from .placement import Placement
+
+if TYPE_CHECKING:
+    from .profiling import StepTime
 
 CONTROL = frozenset({"if", "while", "loop", "fusion"})
 
@@ -61,9 +65,7 @@ class Region:
 
 
 class NativeCall(Protocol):
-    """Several steps as one call of machine code. ``times``: a list that calls add their kernels' times to, or None."""
-
-    times: list[Any] | None
+    """Several steps as one call of machine code."""
 
     @property
     def weight_bytes(self) -> int:
@@ -85,12 +87,14 @@ class NativeCall(Protocol):
         """The states that it changes."""
         ...
 
-    def memory(self, sizes: tuple[int, ...]) -> tuple[int, int]:
-        """Bytes of its arena at these sizes of ``symbols``, and the least that any plan needs."""
+    def memory(self, sizes: tuple[int, ...]) -> PlanOverTime:
+        """The plan of its arena at these sizes of ``symbols``, kernel by kernel."""
         ...
 
-    def __call__(self, operands: tuple[Any, ...], sizes: tuple[int, ...]) -> tuple[Any, ...]:
-        """The results."""
+    def __call__(
+        self, operands: tuple[Any, ...], sizes: tuple[int, ...], times: list[StepTime] | None = None
+    ) -> tuple[Any, ...]:
+        """The results; what each kernel took is added to ``times``."""
         ...
 
 

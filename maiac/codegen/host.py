@@ -9,6 +9,7 @@ from typing import Any
 from maiac.ir.dims import DimLike, Symbol, bounds, symbols_of
 from maiac.ir.graph import Op, State, Weight
 from maiac.ir.types import TensorType
+from maiac.runtime.memory_timeline import PlanOverTime
 from maiac.runtime.plan import Program, Slot, Source, Step, globals_of
 from maiac.runtime.profiling import StepTime, flops_of
 
@@ -271,20 +272,19 @@ class _Cutter:
 
 @dataclass(eq=False)
 class NativeCall:
-    """What the executor knows of a segment. ``times``: where the next calls note what each kernel took, or None."""
+    """What the executor knows of a segment."""
 
     segment: Segment
     aliases: tuple[tuple[int, int], ...]  # (result, operand) that share storage
     writes: tuple[State, ...]
-    times: list[StepTime] | None = None
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of the weights that the segment holds or maps."""
         return self.segment.weight_bytes()
 
-    def memory(self, sizes: tuple[int, ...]) -> tuple[int, int]:
-        """Bytes of its arena, and the least that any plan needs."""
+    def memory(self, sizes: tuple[int, ...]) -> PlanOverTime:
+        """The plan of its arena, kernel by kernel."""
         return self.segment.memory(sizes)
 
     @property
@@ -292,11 +292,13 @@ class NativeCall:
         """The sizes that a call passes, after the operands."""
         return self.segment.symbols
 
-    def __call__(self, operands: tuple[Any, ...], sizes: tuple[int, ...]) -> tuple[Any, ...]:
-        if self.times is None:
+    def __call__(
+        self, operands: tuple[Any, ...], sizes: tuple[int, ...], times: list[StepTime] | None = None
+    ) -> tuple[Any, ...]:
+        if times is None:
             return self.segment(operands, sizes)
         results, found = self.segment.timed(operands, sizes)
-        self.times += found
+        times += found
         return results
 
 

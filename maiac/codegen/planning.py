@@ -13,7 +13,7 @@ import torch
 from maiac.ir.dims import DimLike, symbols_of
 from maiac.ir.errors import raise_all
 from maiac.ir.ops.values import TORCH
-from maiac.runtime.memory import ALIGNMENT, assign, lower_bound
+from maiac.runtime.memory import ALIGNMENT, Layout, assign
 from maiac.runtime.memory import Buffer as Live
 from maiac.runtime.memory_check import Move, faults
 from maiac.runtime.plan import Source
@@ -64,8 +64,8 @@ class Plan:
 
     program: Any  # a pointer to Program
     kept: tuple[Any, ...]  # what the program points to
-    arena: int
-    lower_bound: int
+    live: tuple[Live, ...]  # what lies in the arena
+    layout: Layout
     blocks: tuple[tuple[tuple[int, ...], torch.dtype], ...]  # shapes of what a call allocates
     inputs: tuple[tuple[tuple[int, ...], tuple[int, ...], bool], ...]  # dims, strides, whether those are row-major
     results: tuple[Result, ...]
@@ -144,8 +144,8 @@ class Arrangement:
         return Plan(
             ctypes.byref(program),
             (program, functions, *arrays),
-            layout.size,
-            lower_bound(live),
+            tuple(live),
+            layout,
             tuple(zip(shapes, dtypes, strict=True)),
             inputs,
             results,

@@ -17,6 +17,7 @@ from maiac.ir.graph import Weight
 from maiac.ir.ops.values import QTensor
 from maiac.runtime.globals import bytes_held, load_weights
 from maiac.runtime.memory import ALIGNMENT
+from maiac.runtime.memory_timeline import PlanOverTime, plan_over_time
 from maiac.runtime.placement import Placement
 from maiac.runtime.plan import Source
 from maiac.runtime.profiling import StepTime
@@ -155,10 +156,10 @@ class Segment:
         addresses = [None if p is None else p.data_ptr() for p in given] + [None] * (3 - len(given))
         return pack((ctypes.c_void_p * 4)(*addresses, block.data_ptr()), sizes)
 
-    def memory(self, sizes: Sizes) -> tuple[int, int]:
-        """Bytes of the arena at these sizes, and the least that any plan needs."""
+    def memory(self, sizes: Sizes) -> PlanOverTime:
+        """The plan of the arena at these sizes, kernel by kernel."""
         plan = self.plan(sizes)
-        return plan.arena, plan.lower_bound
+        return plan_over_time(plan.live, plan.layout)
 
     def weight_bytes(self) -> int:
         """Bytes of the weights that this segment holds."""
@@ -213,8 +214,8 @@ class Segment:
             frame = self._frames.pop()
         except IndexError:
             frame = _Frame([t.data_ptr() for t in self._held], self.arrangement.count)
-        if frame.size < plan.arena:
-            frame.reserve(plan.arena)
+        if frame.size < plan.layout.size:
+            frame.reserve(plan.layout.size)
         bases, at = frame.bases, self.arrangement.first_operand
         kept: list[torch.Tensor] = []
         for tensor, (dims, strides, is_dense) in zip(operands, plan.inputs, strict=True):

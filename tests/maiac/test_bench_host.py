@@ -102,7 +102,7 @@ def test_live_bytes_are_those_of_the_program():
 
     artifact = maiac.compile(Chain(), (torch.zeros(64, 1024),))
     block = 64 * 1024 * 4
-    assert phases.live_bytes(artifact.executor, [torch.zeros(64, 1024)]) == 3 * block  # exp, neg, and their sum
+    assert artifact.executor.live_bytes([torch.zeros(64, 1024)]) == 3 * block  # exp, neg, and their sum
 
 
 @pytest.mark.slow

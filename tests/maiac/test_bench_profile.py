@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from maiac.ir.errors import Location
 from maiac.peaks import Peaks, machine_peaks
 from maiac.profile import Profile, by_kernel, by_place, place_of, total_row, typical
 from maiac.runtime import Executor
+from maiac.runtime.memory import Layout
+from maiac.runtime.memory_timeline import PlanOverTime, plan_over_time
+from maiac.runtime.plan import Program
 from maiac.runtime.profiling import StepTime
 from maiac.runtime.weights import HeldTensor
 from maiac.trace import trace, write_trace
@@ -157,6 +162,43 @@ def test_steps_of_a_program_without_native_code():
     assert all(s.seconds > 0 and s.kind == "torch" for s in found)
     assert all(a.start + a.seconds <= b.start + 1e-9 for a, b in itertools.pairwise(found))
     assert executor.run([torch.zeros(1, 4)])[0].shape == (6, 1)
+
+
+class Call:
+    """In place of a step, as machine code would be: runs the whole program again, from another thread, as it runs."""
+
+    symbols = aliases = writes = ()
+    weight_bytes = 0
+
+    def __init__(self, executor: Executor, inputs: list[torch.Tensor]) -> None:
+        self.executor, self.inputs = executor, inputs
+
+    def memory(self, sizes: tuple[int, ...]) -> PlanOverTime:
+        return plan_over_time([], Layout((), 0))
+
+    def __call__(
+        self, operands: tuple[Any, ...], sizes: tuple[int, ...], times: list[StepTime] | None = None
+    ) -> tuple[Any, ...]:
+        if times is not None:
+            other = threading.Thread(target=self.executor.run, args=(self.inputs,))
+            other.start()
+            other.join()
+            times.append(step("native"))
+        return (operands[0].relu(),)
+
+
+def test_a_run_of_another_thread_is_not_in_the_profile():
+    module = parse(
+        "module @m {\n  func @main(%x: f32[4]) -> f32[4] {\n    %y = relu %x : f32[4]\n    return %y\n  }\n}"
+    )
+    inputs = [torch.randn(4)]
+
+    def native(program: Program) -> Program:
+        return replace(program, steps=[replace(s, native=Call(executor, inputs)) for s in program.steps])
+
+    executor = Executor(module, native=native)
+    assert [s.name for s in executor.profile(inputs)] == ["native"]
+    assert torch.equal(executor.run(inputs)[0], inputs[0].relu())
 
 
 def test_sizes_that_nobody_knows_count_nothing():

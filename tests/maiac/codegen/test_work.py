@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from maiac.codegen.host import cut
 from maiac.ir import parse
@@ -11,6 +12,7 @@ from maiac.runtime.placement import place
 from maiac.runtime.plan import flatten
 from maiac.runtime.profiling import flops_of
 
+from .harness import Ran
 from .sheets import FAMILIES, sheet
 
 
@@ -75,3 +77,20 @@ def test_a_fusion_has_the_work_of_its_steps():
     )
     (conv,) = [row for row in found if "relu" in row[0]]
     assert conv[1:] == (2 * 128 * 8 * 9 + 2 * 128, 4 * (3 * 128 + 8 * 8 * 9))  # x as the conv wants it, and as it came
+
+
+def test_the_memory_report_shows_the_plan_of_each_segment():
+    module = parse("""module @m {
+      sym T in 1..512
+      func @main(%x: f32[T, 64], %y: f32[T, 64]) -> f32[T, T] {
+        %a = softmax %x {dim = 1} : f32[T, 64]
+        %b = softmax %y {dim = 1} : f32[T, 64]
+        %c = transpose %b {perm = [1, 0]} : f32[64, T]
+        %d = matmul %a, %c : f32[T, T]
+        return %d
+      }
+    }""")
+    report = Ran(module).executor.memory_report([*torch.randn(2, 100, 64)])
+    plan = report.plans["native 0"]
+    assert plan.bound == plan.arena == 2 * 100 * 64 * 4  # both softmaxes are alive at the product
+    assert report.arena == plan.arena and [u.live for u in plan.uses] == [plan.arena // 2, plan.arena]
