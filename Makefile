@@ -1,4 +1,4 @@
-# A fresh machine needs Python 3.11 and a C compiler. Everything goes to one environment, .venv, in three layers; a stamp
+# A fresh machine needs Python 3.11 and a C++ compiler. Everything goes to one environment, .venv, in three layers; a stamp
 # per layer makes the next call quick.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
