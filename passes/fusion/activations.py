@@ -8,14 +8,14 @@ from maiac.ir import Op, Value
 
 from ..pattern import both_orders, producer, splat
 from ..rewrite import Miss, Outcome, Rewriter, Rule, rule
+from ..rules.shape import tensor_of
 
 ACTIVATIONS: list[Rule] = []
 
-_NEAR = 2e-3  # constants are written in half precision, too
 
-
-def _near(a: float | None, b: float) -> bool:
-    return a is not None and abs(a - b) <= _NEAR * abs(b)
+def _near(a: float, b: float, like: Value) -> bool:
+    """Whether a factor is meant to be ``b``: written with five digits, or in the half precision of ``like``."""
+    return abs(a - b) <= abs(b) * (2e-3 if tensor_of(like).element.bits <= 16 else 3e-5)
 
 
 def _number(value: Value) -> float | None:
@@ -36,22 +36,20 @@ def _scaled(value: Value) -> tuple[Value, float]:
 
 
 def _factors(value: Value) -> tuple[float, list[Value]]:
-    """A product as a number and other factors."""
+    """A product as a number and at most two other factors."""
     scale, queue, found = 1.0, [value], list[Value]()
     while queue:
-        op = producer(queue[0], "mul", "div")
         top = queue.pop(0)
-        number = None if op is None else _number(op.operand(1))
-        if op is not None and number:
-            scale *= number if op.name == "mul" else 1 / number
+        op = producer(top, "mul", "div")
+        right, left = (None, None) if op is None else (_number(op.operand(1)), _number(op.operand(0)))
+        if op is not None and right:
+            scale *= right if op.name == "mul" else 1 / right
             queue.insert(0, op.operand(0))
-        elif op is not None and op.name == "mul" and len(found) + len(queue) < 2:
-            left = _number(op.operand(0))
-            if left:
-                scale *= left
-                queue.insert(0, op.operand(1))
-            else:
-                queue += [op.operand(0), op.operand(1)]
+        elif op is not None and left and op.name == "mul":
+            scale *= left
+            queue.insert(0, op.operand(1))
+        elif op is not None and op.name == "mul" and not found and not queue:
+            queue += [op.operand(0), op.operand(1)]
         else:
             found.append(top)
     return scale, found
@@ -76,8 +74,8 @@ def _gate(value: Value) -> tuple[str, Value] | None:
         return None
     scale, factors = _factors(op.operand(0))
     if op.name == "erf":
-        return ("none", factors[0]) if len(factors) == 1 and _near(scale, math.sqrt(0.5)) else None
-    if not _near(scale, math.sqrt(2 / math.pi)):
+        return ("none", factors[0]) if len(factors) == 1 and _near(scale, math.sqrt(0.5), value) else None
+    if not _near(scale, math.sqrt(2 / math.pi), value):
         return None
     source = _with_cube(factors[0]) if len(factors) == 1 else _times_square(*factors)
     return None if source is None else ("tanh", source)
@@ -88,7 +86,7 @@ def _times_square(x: Value, y: Value) -> Value | None:
     for source, more in ((x, y), (y, x)):
         square = _plus(more, 1)
         scale, factors = (0.0, list[Value]()) if square is None else _factors(square)
-        if not _near(scale, 0.044715):
+        if not _near(scale, 0.044715, x):
             continue
         if factors == [source, source] or (len(factors) == 1 and _power(factors[0], 2) is source):
             return source
@@ -102,7 +100,7 @@ def _with_cube(value: Value) -> Value | None:
         return None
     for x, y in both_orders(op):
         cube, scale = _scaled(y)
-        if _near(scale, 0.044715) and _power(cube, 3) is x:
+        if _near(scale, 0.044715, x) and _power(cube, 3) is x:
             return x
     return None
 
@@ -124,7 +122,7 @@ def _power(value: Value, n: int) -> Value | None:
 def gelu_of_parts(op: Op, b: Rewriter) -> Outcome:
     """0.5 * x * (1 + erf(x / sqrt 2)), or with tanh -> gelu x."""
     scale, factors = _factors(op.result)
-    if len(factors) != 2 or not _near(scale, 0.5):
+    if len(factors) != 2 or scale != 0.5:
         return None
     for x, y in (factors, factors[::-1]):
         gate = _gate(y)
@@ -197,7 +195,7 @@ def _clamped(value: Value, low: float, high: float) -> Value | None:
 def _over_six(value: Value) -> Value | None:
     """x of clamp(x + 3, 0, 6) / 6."""
     bounded, scale = _scaled(value)
-    shifted = _clamped(bounded, 0, 6) if abs(scale - 1 / 6) < 1e-4 else None
+    shifted = _clamped(bounded, 0, 6) if _near(scale, 1 / 6, value) else None
     return None if shifted is None else _plus(shifted, 3)
 
 
@@ -214,7 +212,7 @@ def hard_activation_of_parts(op: Op, b: Rewriter) -> Outcome:
             if source is x and x.type == op.result.type:
                 return b.emit("hardswish", x)
     scale, factors = _factors(op.result)
-    if len(factors) != 2 or abs(scale - 1 / 6) > 1e-4:
+    if len(factors) != 2 or not _near(scale, 1 / 6, op.result):
         return None
     for x, y in (factors, factors[::-1]):
         shifted = _clamped(y, 0, 6)
@@ -231,7 +229,8 @@ def softplus_of_parts(op: Op, b: Rewriter) -> Outcome:
     """log(1 + exp(x)) -> softplus x, which does not overflow."""
     inner = op.operand(0) if op.name == "log1p" else _plus(op.operand(0), 1)
     grown = None if inner is None else producer(inner, "exp")
-    return None if grown is None else b.emit("softplus", grown.operand(0))
+    x = None if grown is None else grown.operand(0)
+    return None if x is None or x.type != op.result.type else b.emit("softplus", x)
 
 
 @rule("mul", table=ACTIVATIONS)

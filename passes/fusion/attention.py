@@ -10,6 +10,7 @@ from maiac.ir.dims import product
 from ..pattern import both_orders, producer, splat
 from ..rewrite import Miss, Outcome, Rewriter, Rule, rule
 from ..rules.shape import int_tuple, tensor_of
+from .positions import contents
 
 ATTENTION: list[Rule] = []
 
@@ -32,12 +33,15 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """What is added to scores, times ``times``; of bools: where scores take part. ``lead``: what it broadcasts to."""
+    """What is added to scores, times ``times``. ``lead``: what it broadcasts to.
+
+    hidden: what stands in place of scores where bools are false (``negated``: true); None where there are no bools.
+    """
 
     value: Value
     lead: Lead
     times: float = 1.0
-    hidden: float = 0.0  # what stands where a bool mask is false
+    hidden: float | None = None
     negated: bool = False
 
 
@@ -48,6 +52,7 @@ class Walk:
     scale: float = 1.0
     cap: float = 0.0
     masks: tuple[Mask, ...] = field(default_factory=tuple[Mask, ...])
+    left: int = 14  # ops to go: sums are looked into on both sides, which doubles the ways
 
 
 # **** from the softmax to the product ****
@@ -56,8 +61,9 @@ class Walk:
 def scores_of(value: Value, walk: Walk) -> Scores | Miss | None:
     """How scores are made; a Miss where something in them has no place in the op, None where no product makes them."""
     op = producer(value, "matmul", "add", "sub", "mul", "div", "where", "cast", "copy", "reshape", "expand")
-    if op is None:
+    if op is None or not walk.left:
         return None
+    walk = replace(walk, left=walk.left - 1)
     if op.name == "matmul":
         total = walk.scale * walk.cap if walk.cap else walk.scale
         return Scores(op.operand(0), op.operand(1), tensor_of(value).dims[:-2], total, walk.cap, walk.masks)
@@ -95,9 +101,10 @@ def _hidden(op: Op, walk: Walk) -> Scores | Miss | None:
         number = splat(other)
         if number is None or tensor_of(scores).dims != tensor_of(op.result).dims:
             continue
+        hides = number <= HIDDEN and walk.scale == 1 and not walk.cap
         mask = Mask(c, tensor_of(op.result).dims[:-2], 1.0, float(number), negated)
         found = scores_of(scores, replace(walk, masks=(*walk.masks, mask)))
-        if isinstance(found, Scores) and (number > HIDDEN or walk.scale != 1 or walk.cap):
+        if isinstance(found, Scores) and not hides:
             return Miss(f"scores that are replaced by {number} are not hidden", c)
         if found is not None:
             return found
@@ -107,7 +114,7 @@ def _hidden(op: Op, walk: Walk) -> Scores | Miss | None:
 def _scaled(op: Op, walk: Walk) -> Scores | Miss | None:
     for x, c in both_orders(op):
         number = splat(c)
-        if number is None or not number:
+        if number is None or not number or tensor_of(x).dims != tensor_of(op.result).dims:
             continue
         capped = producer(x, "tanh") if op.name == "mul" else None
         if capped is None:
@@ -135,7 +142,7 @@ def weights_under(value: Value) -> tuple[Op, list[Op]] | None:
                 return None
             between.append(test)
             inner = op.operand(2)
-        elif tensor_of(inner).dims[-2:] != tensor_of(value).dims[-2:] or not tensor_of(inner).element.is_float:
+        if tensor_of(inner).dims[-2:] != tensor_of(value).dims[-2:] or not tensor_of(inner).element.is_float:
             return None
         between.append(op)
         value = inner
@@ -147,12 +154,13 @@ def weights_under(value: Value) -> tuple[Op, list[Op]] | None:
 @rule("matmul", table=ATTENTION)
 def attention_of_parts(op: Op, b: Rewriter) -> Outcome:
     """softmax(q k^T * scale + mask) v -> attention q, k, v, mask, in whichever spelling."""
-    turned = producer(op.operand(1), "transpose")  # v^T softmax(..)^T, where channels stand first
-    flipped = turned is not None and _swaps_last(turned)
-    weights = turned.operand(0) if turned is not None and flipped else op.operand(0)
-    under = weights_under(weights)
+    under = weights_under(op.operand(0))
+    turned = producer(op.operand(1), "transpose") if under is None else None
+    flipped = turned is not None and _swaps_last(turned)  # v^T softmax(..)^T, where channels stand first
+    if turned is not None and flipped:
+        under = weights_under(turned.operand(0))
     if under is None:
-        return _near(weights)
+        return _near(op.operand(0))
     softmax, between = under
     between = [*between, turned] if turned is not None and flipped else between
     found = scores_of(softmax.operand(0), Walk())
@@ -212,11 +220,14 @@ def _build(weights: Value, values: Value, result: TensorType, found: Scores, lea
         return Miss("q, k and v broadcast otherwise than the op allows", k)
     if len(lead) != tensor_of(q).rank - 2:
         return Miss("the scores have leading dims that q lacks", q)
+    heads = (tensor_of(q).dims[-3], tensor_of(k).dims[-3]) if len(lead) > 1 else (1, 1)
+    if heads[0] != heads[1] != 1:
+        return Miss("queries are shared among heads of keys", q)
     mask: Value | None = None
     for each in found.masks:
         term = _term(b, each, lead, dtype, only=len(found.masks) == 1)
         if term is None:
-            return Miss("the mask does not broadcast to the product's leading dims", each.value)
+            return Miss("the mask has other leading dims than the product, or loses digits in its dtype", each.value)
         mask = term if mask is None else b.emit("add", mask, term)
     attrs = {"scale": float(found.scale), "softcap": float(found.softcap)}
     y = b.emit("attention", q, k, v, mask, **attrs)
@@ -238,16 +249,40 @@ def _term(b: Rewriter, mask: Mask, lead: Lead, dtype: DType, only: bool) -> Valu
     value = lifted(b, mask.value, mask.lead, lead)
     if value is None:
         return None
-    if tensor_of(value).element is DType.BOOL:
+    if mask.hidden is not None:
         if mask.negated:
             value = b.emit("logical_not", value)
-        if only and mask.hidden == float("-inf"):
+        if mask.hidden != float("-inf"):
+            least = _least(dtype)  # a row that sees nothing is the mean of all positions: beside this, scores are lost
+        elif only:
             return value
-        zero, hidden = b.constant(0.0, dtype), b.constant(max(mask.hidden, _least(dtype)), dtype)
-        return b.emit("where", value, zero, hidden)
+        else:
+            least = mask.hidden
+        return b.emit("where", value, b.constant(0.0, dtype), b.constant(least, dtype))
+    if not _keeps_digits(mask.value, dtype):
+        return None
     if mask.times != 1:
         value = b.emit("mul", value, b.constant(mask.times, DType.F64))
     return value if tensor_of(value).dtype == dtype else b.emit("cast", value, to=dtype)
+
+
+def _keeps_digits(value: Value, dtype: DType) -> bool:
+    """Whether a mask is the same in a dtype, but for what hides; biases of f32 are not in half precision."""
+    have, number = tensor_of(value).element, splat(value)
+    if have in (dtype, DType.BOOL) or (have.is_float and have.bits < dtype.bits):
+        return True
+    op = producer(value, "where", "cast", "copy", "reshape", "expand", "transpose", "slice")
+    if op is not None and number is None:
+        return all(_keeps_digits(v, dtype) for v in (op.operands[1:] if op.name == "where" else op.operands) if v)
+    tensor = contents(value)
+    if tensor is None and number is None:
+        return False
+    import torch
+
+    from maiac.ir.ops.values import to_torch
+
+    wide = torch.tensor(number, dtype=torch.double) if tensor is None else tensor.double()
+    return bool(((wide.to(to_torch(dtype)).double() == wide) | (wide <= HIDDEN)).all())
 
 
 def _least(dtype: DType) -> float:

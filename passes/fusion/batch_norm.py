@@ -83,18 +83,21 @@ def batch_norm_alone(op: Op, b: Rewriter) -> Outcome:
         return Miss("a mesh axis splits its channels", x)
     if producer(x, *_PRODUCTS) is not None and only_user(x) is op and constant_weight(producer_weight(x)) is not None:
         return None  # the other rule has it
-    dtype = type.dtype
-    assert isinstance(type.dims[1], int) and isinstance(dtype, DType)
+    # Scaled first and shifted then, what is left of a large mean is lost in half precision.
+    half = type.element in (DType.F16, DType.BF16)
+    dtype = DType.F32 if half else type.element
+    assert isinstance(type.dims[1], int)
     shape = (type.dims[1], *[1] * (type.rank - 2))
     mean = stats[0]
     assert mean is not None
-    name, row = mean.name.removesuffix(".running_mean"), TensorType(type.dtype, shape)
+    name, row = mean.name.removesuffix(".running_mean"), TensorType(dtype, shape)
     factors = _statistics(op) if has_data(*stats) else None
     made = None if factors is None else (ScaleData(factors, shape, dtype), ShiftedData(None, factors, shape, dtype))
     scale, shift = (
         b.module.add_weight(f"{name}.{what}", row, made and made[i]) for i, what in enumerate(("scale", "shift"))
     )
-    return b.emit("add", b.emit("mul", x, scale), shift)
+    y = b.emit("add", b.emit("mul", b.emit("cast", x, to=dtype) if half else x, scale), shift)
+    return b.emit("cast", y, to=type.element) if half else y
 
 
 def producer_weight(value: Value) -> Value | None:

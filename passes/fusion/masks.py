@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from maiac.ir import DimLike, DType, Op, Result, TensorType, Value
+from maiac.ir import BlockArg, DimLike, DType, Module, Op, Result, TensorType, Value
 
 from ..pattern import producer, splat
 from ..rewrite import Miss, Outcome, Rewriter, rule
@@ -38,12 +38,18 @@ class Limits:
 
 
 class MaskReader(Positions):
-    """Reads masks."""
+    """Reads masks; what it found is remembered as long as it lives."""
+
+    def __init__(self, module: Module) -> None:
+        super().__init__(module)
+        self._read_terms: dict[Value, list[Term]] = {}
 
     def terms(self, value: Value) -> list[Term]:
         """A bool mask as a conjunction."""
-        found = self._terms(value)
-        return [Term(value)] if found is None else found
+        if value not in self._read_terms:
+            found = self._terms(value)
+            self._read_terms[value] = [Term(value)] if found is None else found
+        return self._read_terms[value]
 
     def _terms(self, value: Value) -> list[Term] | None:
         """None where nothing is known of it."""
@@ -88,17 +94,18 @@ class MaskReader(Positions):
         flat = tensor.reshape(-1, t, s)
         if not bool((flat == flat[0]).all()):
             return None
-        back = torch.arange(t)[:, None] - torch.arange(s)
-        seen = back[flat[0]]
-        if not seen.numel():
+        some, rows = flat[0].any(-1), torch.arange(t)
+        if not bool(some.any()):
             return None
-        low, high = int(seen.min()), int(seen.max())
-        if not torch.equal((back >= low) & (back <= high), flat[0]):
+        # How far each row sees back (i - j) at least and at most; then the mask must be all that lies between.
+        first, last = flat[0].byte().argmax(-1), s - 1 - flat[0].flip(-1).byte().argmax(-1)
+        low, high = int((rows - last)[some].min()), int((rows - first)[some].max())
+        if not torch.equal(torch.ones_like(flat[0]).tril(-low).triu(-high), flat[0]):
             return None
         dims, out = tensor_of(value).dims, list[Term]()
-        if low > int(back.min()):
+        if low > 1 - s:
             out.append(Term(value, _on_diagonal(dims, -1, low)))  # low - (i - j) <= 0
-        if high < int(back.max()):
+        if high < t - 1:
             out.append(Term(value, _on_diagonal(dims, 1, -high)))
         return out
 
@@ -308,39 +315,69 @@ def _read_bools(reader: MaskReader, mask: Value, rows: DimLike, columns: DimLike
 
 @dataclass(frozen=True, slots=True)
 class Addend:
-    """A part of a mask that is added: ``bias`` where ``shown`` holds, hidden elsewhere; or whatever ``value`` says."""
+    """A part of a mask that is added: ``bias`` where ``shown`` holds, hidden elsewhere; or whatever ``value`` says.
+
+    finite: what hides is no infinity, so that all of a row which sees nothing takes part.
+    """
 
     value: Value
     shown: list[Term] | None = None
     bias: Value | None = None
+    finite: bool = True
 
 
 def _read_sum(reader: MaskReader, mask: Value, rows: DimLike, columns: DimLike) -> Reading | Miss:
     """A mask that is added: each addend hides, or is a bias."""
-    causal, changed, window, rest = False, False, 0, list[Value]()
+    causal, changed, finite, window, rest = False, False, False, 0, list[Value]()
+    seeing: list[Value] = []  # what stays although it hides: each row sees something
     miss: Miss | None = None
     for addend in _addends(reader, _bare(mask)):
         found = None if addend.shown is None else read_terms(addend.shown, rows, columns)
         if found is None:
             rest.append(addend.value)
-            causal = causal or _hides_future(reader, addend.value)
+            if _hides_future(addend.value, rows, columns):
+                causal, finite, seeing = True, True, [*seeing, addend.value]
             continue
-        if found.rest:
-            miss = Miss("a row might see nothing, which the source gives the mean of all positions", addend.value)
+        if found.rest or (found.window and rows != columns):
+            miss = Miss(_BLIND, addend.value)
             rest.append(addend.value)
             continue
+        finite = finite or (addend.finite and bool(found.causal or found.window))
         rest += [] if addend.bias is None else [addend.bias]
         changed, causal = True, causal or found.causal
         window = min(found.window or window, window or found.window)
     if not changed and not causal:
         return miss or Miss("the mask is none that is known at compile time", mask)
+    if finite and any(_may_hide(value) for value in rest if value not in seeing):
+        return Miss(_BLIND, mask)
     return Reading(causal, window, rest if changed else [mask], True)
+
+
+_BLIND = "a row might see nothing, which the source gives the mean of all positions"
+
+
+def _may_hide(value: Value, most: int = 64) -> bool:
+    """Whether what is added might hide positions: the caller gives it, or a number that hides is somewhere in it."""
+    seen, queue = set[Value](), [value]
+    while queue and len(seen) < most:
+        value = queue.pop()
+        number = splat(value)
+        if value in seen or not isinstance(value.type, TensorType) or not value.type.element.is_float:
+            continue
+        seen.add(value)
+        if isinstance(value, BlockArg) or (number is not None and not abs(number) < -HIDDEN):
+            return True
+        tensor = contents(value) if number is None else None
+        if tensor is not None and not bool((tensor.abs() < -HIDDEN).all()):
+            return True
+        queue += [v for v in value.op.operands if v is not None] if isinstance(value, Result) else []
+    return bool(queue)
 
 
 def _addends(reader: MaskReader, value: Value) -> list[Addend]:
     op = producer(value, "add", "expand", "where", "cast", "triu")
     if op is None:
-        return [Addend(value, _hiding_constant(reader, value))]
+        return [_constant(reader, value)]
     match op.name:
         case "add":
             return [a for v in op.operands if v is not None for a in _addends(reader, v)]
@@ -354,34 +391,35 @@ def _addends(reader: MaskReader, value: Value) -> list[Addend]:
         case "triu":
             filled, diagonal = splat(op.operand(0)), op.attrs.get("diagonal", 0)
             if filled is not None and filled <= HIDDEN and isinstance(diagonal, int):
-                return [Addend(value, [Term(value, _on_diagonal(tensor_of(value).dims, -1, 1 - diagonal))])]
+                shown = [Term(value, _on_diagonal(tensor_of(value).dims, -1, 1 - diagonal))]
+                return [Addend(value, shown, finite=filled > float("-inf"))]
         case _:
             pass
-    return [Addend(value, _hiding_constant(reader, value))]
+    return [_constant(reader, value)]
 
 
 def _chosen(reader: MaskReader, op: Op) -> Addend:
     shown, hidden = splat(op.operand(1)), splat(op.operand(2))
-    if hidden is None or hidden > HIDDEN:
+    if hidden is None or not hidden <= HIDDEN:
         return Addend(op.result)
-    return Addend(op.result, reader.terms(op.operand(0)), None if shown == 0 else op.operand(1))
+    return Addend(op.result, reader.terms(op.operand(0)), None if shown == 0 else op.operand(1), hidden > float("-inf"))
 
 
-def _hiding_constant(reader: MaskReader, value: Value) -> list[Term] | None:
-    """Where a constant is 0, if it hides everything else and each row sees something; None for another one."""
+def _constant(reader: MaskReader, value: Value) -> Addend:
+    """Where a constant is 0, if it hides everything else and each row sees something."""
     tensor = contents(value)
     if tensor is None or tensor.ndim < 2:
-        return [Term(value, known=True)] if splat(value) == 0 else None
+        return Addend(value, [Term(value, known=True)] if splat(value) == 0 else None)
     shown = tensor == 0
     if not bool((shown | (tensor <= HIDDEN)).all()) or not bool(shown.any(-1).all()):
-        return None
-    return reader.of_tensor(value, shown)
+        return Addend(value)
+    return Addend(value, reader.of_tensor(value, shown), finite=not bool((shown | tensor.isinf()).all()))
 
 
-def _hides_future(reader: MaskReader, value: Value) -> bool:
+def _hides_future(value: Value, rows: DimLike, columns: DimLike) -> bool:
     """Whether a constant bias hides all that is ahead, so that the op need not look there."""
     tensor = contents(value)
-    if tensor is None or tensor.ndim < 2 or tensor.shape[-2] != tensor.shape[-1]:
+    if tensor is None or tensor.ndim < 2 or not tensor.shape[-2] == tensor.shape[-1] == rows == columns:
         return False
     import torch
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
-from maiac.ir import Block, Builder, Module, Op, Quantized, State, TensorType, Value, Weight, get_op
+from maiac.ir import Block, Builder, Module, Op, Quantized, State, TensorType, Value, Weight
+from maiac.ir.kinds import is_elementwise
 
-from ..analysis import TERMINATORS
 from ..pattern import only_user
 from ..rewrite import Miss, explainable, note_miss
 from ..rules.shape import tensor_of
@@ -129,14 +129,10 @@ def _apart(ops: Sequence[Op]) -> list[Op]:
 def _meeting(value: Value) -> Op | None:
     """The elementwise op of several operands that a value comes to, through others of one operand."""
     user = only_user(value)
-    while user is not None and _is_elementwise(user):
+    while _is_unary(user):
         user = only_user(user.result)
-    joins = user is not None and len(user.operands) > 1 and user.name not in TERMINATORS and user.name != "call"
-    if not joins or user is None:
-        return None
-    definition = get_op(user.name)
-    letters = {t.letters for t in (*definition.signature.operands, *definition.signature.results)}
-    return user if letters == {("~b",)} else None
+    joins = user is not None and len(user.operands) > 1 and is_elementwise(user.name)
+    return user if joins else None
 
 
 def _within(ops: Sequence[Op], widest: int) -> Iterator[Group]:
@@ -195,15 +191,11 @@ def _key(op: Op) -> Any:
 def _one_activation(ops: Sequence[Op]) -> bool:
     """Whether one elementwise op follows each, so that it can follow them joined."""
     users = [only_user(op.result) for op in ops]
-    return all(_is_elementwise(u) and _same(u, users[0]) for u in users)
+    return all(_is_unary(u) and _same(u, users[0]) for u in users)
 
 
-def _is_elementwise(op: Op | None) -> bool:
-    if op is None or op.name in TERMINATORS or op.name == "call" or len(op.operands) != 1:
-        return False
-    definition = get_op(op.name)
-    letters = [t.letters for t in (*definition.signature.operands, *definition.signature.results)]
-    return letters == [("*b",), ("*b",)]
+def _is_unary(op: Op | None) -> TypeGuard[Op]:
+    return op is not None and len(op.operands) == 1 and is_elementwise(op.name)
 
 
 def _same(a: Op | None, b: Op | None) -> bool:

@@ -147,7 +147,10 @@ def rms_norm_of_parts(op: Op, b: Rewriter) -> Outcome:
         return None
     x, by = found
     if by.centered:
-        by = Deviation(x, by.dim, by.eps) if _centered(x, by.dim) is by.x else by
+        source = _centered(x, by.dim)
+        if source is not by.x and not (by.x is x and isinstance(source, Value)):
+            return Miss("it divides by the deviation of another value, or of one whose mean stays in it", by.x)
+        by = Deviation(x, by.dim, by.eps)
     widened = producer(by.x, "cast")
     if by.x is not x and not (widened is not None and widened.operand(0) is x):
         return Miss("it divides by the root mean square of another value", by.x)

@@ -47,16 +47,69 @@ def _counted(each: Rule, applied: Counter[str]) -> Rule:
     return Rule(each.name, each.roots, fn)
 
 
+@dataclass(frozen=True)
+class _Tables(Pass):
+    """A pass that applies tables of rules."""
+
+    tables: ClassVar[tuple[list[Rule], ...]] = ()
+
+    def run(self, module: Module) -> bool:
+        """True where a rule applied."""
+        return apply(module, *self.tables)
+
+
 @register
 @dataclass(frozen=True)
-class DropCopies(Pass):
+class DropCopies(_Tables):
     """Remove copies, and views that undo each other."""
 
     name: ClassVar[str] = "drop_copies"
+    tables: ClassVar[tuple[list[Rule], ...]] = (CLEANUP, SHAPE)
 
-    def run(self, module: Module) -> bool:
-        """True where one went."""
-        return apply(module, CLEANUP, SHAPE)
+
+@register
+@dataclass(frozen=True)
+class FuseNorms(_Tables):
+    """Find rms_norm, layer_norm and group_norm."""
+
+    name: ClassVar[str] = "fuse_norms"
+    tables: ClassVar[tuple[list[Rule], ...]] = (NORMS,)
+
+
+@register
+@dataclass(frozen=True)
+class FuseChannels(_Tables):
+    """Batch norms and constants per channel join the weights before them."""
+
+    name: ClassVar[str] = "fuse_channels"
+    tables: ClassVar[tuple[list[Rule], ...]] = (CHANNELS,)
+
+
+@register
+@dataclass(frozen=True)
+class FuseActivations(_Tables):
+    """Find gelu, silu, hardswish, mish and others."""
+
+    name: ClassVar[str] = "fuse_activations"
+    tables: ClassVar[tuple[list[Rule], ...]] = (ACTIVATIONS,)
+
+
+@register
+@dataclass(frozen=True)
+class FuseAttention(_Tables):
+    """Find attention, and what its masks say."""
+
+    name: ClassVar[str] = "fuse_attention"
+    tables: ClassVar[tuple[list[Rule], ...]] = (ATTENTION, CLEANUP, SHAPE)
+
+
+@register
+@dataclass(frozen=True)
+class FuseRotary(_Tables):
+    """Find rotary positions."""
+
+    name: ClassVar[str] = "fuse_rotary"
+    tables: ClassVar[tuple[list[Rule], ...]] = (ROTARY,)
 
 
 @register
@@ -69,66 +122,6 @@ class ShareConstants(Pass):
     def run(self, module: Module) -> bool:
         """True where one went."""
         return bool(share_constants(module))
-
-
-@register
-@dataclass(frozen=True)
-class FuseNorms(Pass):
-    """Find rms_norm, layer_norm and group_norm."""
-
-    name: ClassVar[str] = "fuse_norms"
-
-    def run(self, module: Module) -> bool:
-        """True where one was found."""
-        return apply(module, NORMS)
-
-
-@register
-@dataclass(frozen=True)
-class FuseChannels(Pass):
-    """Batch norms and constants per channel join the weights before them."""
-
-    name: ClassVar[str] = "fuse_channels"
-
-    def run(self, module: Module) -> bool:
-        """True where one did."""
-        return apply(module, CHANNELS)
-
-
-@register
-@dataclass(frozen=True)
-class FuseActivations(Pass):
-    """Find gelu, silu, hardswish, mish and others."""
-
-    name: ClassVar[str] = "fuse_activations"
-
-    def run(self, module: Module) -> bool:
-        """True where one was found."""
-        return apply(module, ACTIVATIONS)
-
-
-@register
-@dataclass(frozen=True)
-class FuseAttention(Pass):
-    """Find attention, and what its masks say."""
-
-    name: ClassVar[str] = "fuse_attention"
-
-    def run(self, module: Module) -> bool:
-        """True where one was found."""
-        return apply(module, ATTENTION, CLEANUP, SHAPE)
-
-
-@register
-@dataclass(frozen=True)
-class FuseRotary(Pass):
-    """Find rotary positions."""
-
-    name: ClassVar[str] = "fuse_rotary"
-
-    def run(self, module: Module) -> bool:
-        """True where one was found."""
-        return apply(module, ROTARY)
 
 
 @register

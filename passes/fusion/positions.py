@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from maiac.ir import DimLike, Module, Op, Result, State, TensorType, Value, Weight
+from maiac.ir import DimLike, DType, Module, Op, Result, State, TensorType, Value, Weight
 from maiac.ir.dims import Dim, bounds
 
 from ..pattern import producer
 from ..rules.shape import axis_of, int_tuple, tensor_of
 
 READ = 1 << 24  # elements up to which constants are looked into
+_EXACT = (DType.I64, DType.I32, DType.F64, DType.F32)
+_COUNTING = ("iota", "add", "sub", "mul", "neg", "cumsum")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,9 @@ class Positions:
     def _read(self, value: Value) -> Affine | None:
         if not isinstance(value, Result):
             return self._fit(value)
-        handler = _HANDLERS.get(value.op.name)
-        return None if handler is None else handler(self, value.op)
+        handler, element = _HANDLERS.get(value.op.name), tensor_of(value).element
+        exact = element in _EXACT or value.op.name not in _COUNTING  # no number wraps or is rounded on the way
+        return handler(self, value.op) if handler is not None and exact else None
 
     def _fit(self, value: Value) -> Affine | None:
         """The numbers of a constant."""
@@ -127,6 +130,8 @@ class Positions:
             step = wide[tuple(int(i == d) for i in range(wide.ndim))] - first if size > 1 else first * 0
             ramp = torch.arange(size, dtype=wide.dtype).reshape([-1 if i == d else 1 for i in range(wide.ndim)])
             found = found + step * ramp
+            if not float(step).is_integer():
+                return None
             coefs.append(int(step))
         even = torch.equal(found, wide) and float(first).is_integer()
         return Affine(int(first), tuple(coefs), tuple(tensor_of(value).dims)) if even else None

@@ -7,39 +7,28 @@ ops are elementwise, the definitions' letters say. Code generators for hosts and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from maiac.ir import Block, Module, Op, Result, TensorType, Value
 from maiac.ir.dims import DimLike
-from maiac.ir.opdef import get_op
+from maiac.ir.kinds import PRODUCTS, ROWS, is_elementwise, reduced_dims
 
-from ..analysis import TERMINATORS, Effects, fresh_symbols
+from ..analysis import TERMINATORS, Effects, fresh_symbols, mentioned_symbols
 from ..base import Pass, register
 from ..rewrite import Miss, explainable, note_miss
 
 explainable("fuse", "Join an elementwise op or a reduction with the ops that make its operands.")
 
-PRODUCTS = frozenset({"linear", "matmul", "conv", "group_norm"})  # what ends in tiles, or in a multiply-add
-ROWS = frozenset({"softmax", "log_softmax", "layer_norm", "rms_norm", "sum", "mean", "amax", "amin"})
+TILED = PRODUCTS | {"group_norm"}  # what ends in tiles, or in a multiply-add
 _NUMBERS = frozenset({"constant", "full"})  # written into a region again where they are one number
-_WHOLE = frozenset({"cast", "where", "copy"})
 MOST_OPERANDS = 40
 MOST_OPS = 64
+MOST_BETWEEN = 512  # ops between two that are joined: beyond, nothing of the one is in a cache when the other runs
 
-
-@lru_cache(maxsize=1024)
-def is_elementwise(name: str) -> bool:
-    """Whether an op works on each element alone: by its definition, operands and results have the same letters."""
-    if name in TERMINATORS or name == "call":
-        return False
-    definition = get_op(name)
-    terms = (*definition.signature.operands, *definition.signature.results)
-    letters = {term.letters for term in terms}
-    simple = all(t is not None and len(t) == 1 and t[0] in ("*b", "~b") for t in letters)
-    return simple and bool(terms) and not definition.effect and not definition.random
+Unit: TypeAlias = "tuple[Op, ...]"  # ops that stand together
 
 
 @dataclass(eq=False)
@@ -70,7 +59,7 @@ class Fuse(Pass):
         effects = Effects(module)
         changed = False
         for function in module.functions.values():
-            fixed = set(fresh_symbols(function))
+            fixed = fresh_symbols(function)
             for block in _blocks(function.body):
                 changed |= _Former(self, module, effects, fixed, block).run()
         return changed
@@ -98,21 +87,26 @@ class _Former:
     options: Fuse
     module: Module
     effects: Effects
-    fixed: set[Op]  # ops that bind symbols, which must stand where the symbols are known
+    fixed: Mapping[Op, frozenset[str]]  # ops that bind symbols, which must stand where the symbols are known
     block: Block
     group_of: dict[Op, _Group] = field(default_factory=dict[Op, _Group])
     index: dict[Op, int] = field(default_factory=dict[Op, int])
+    needs: dict[Op, frozenset[Op]] = field(default_factory=dict[Op, frozenset[Op]])
+    line: list[Unit] = field(default_factory=list[Unit])  # an order in which everything can run; () where one left
+    position: dict[Op, int] = field(default_factory=dict[Op, int])  # in ``line``
 
     def run(self) -> bool:
         """Group, sort, build; true if there was a region."""
         ops = [op for op in self.block if op.name not in TERMINATORS]
         self.index = {op: i for i, op in enumerate(ops)}
+        self.line, self.position = [(op,) for op in ops], dict(self.index)
+        self.find_needs(ops)
         for op in ops:
             self.consider(op)
         groups = list(dict.fromkeys(g for g in self.group_of.values() if len(g.ops) > 1))
         if not groups:
             return False
-        self.sort(ops)
+        self.sort()
         for group in groups:
             self.build(group)
         return True
@@ -140,11 +134,11 @@ class _Former:
         if shape is None or any(_shape(v) is None for v in op.operands if v is not None):
             return None
         order = self.index[op]
-        if op.name in PRODUCTS:
+        if op.name in TILED:
             return _Group("product", [op], shape, order=order) if self.options.products else None
         if op.name in ROWS:
-            over = _reduced(op)
             x = _shape(op.operand(0))
+            over = None if x is None else reduced_dims(op.name, op.attrs, len(x))
             return _Group("rows", [op], x, over, order) if self.options.rows and over and x is not None else None
         if not is_elementwise(op.name) or not shape:
             return None
@@ -166,7 +160,9 @@ class _Former:
             return merged
         if len(merged.ops) > MOST_OPS or len(self.outside(merged)) > MOST_OPERANDS:
             return Miss("the region would be too large")
-        if self.reaches(new, old):
+        if self.position[new.ops[0]] - self.position[old.ops[0]] > MOST_BETWEEN:
+            return Miss("they stand too far apart")
+        if not self.meet(merged, new, old):
             return Miss("another op stands between them: it reads the one and is read by the other")
         for op in merged.ops:
             self.group_of[op] = merged
@@ -200,81 +196,54 @@ class _Former:
         read = dict.fromkeys(v for op in group.ops for v in op.operands if v is not None and v not in own)
         return [v for v in read if not _is_number(v)]
 
-    def reaches(self, new: _Group, old: _Group) -> bool:
-        """Whether an op outside both reads ``old`` and is read, however far, by ``new``."""
-        low = min(self.index[op] for op in old.ops)
-        inside = {*new.ops, *old.ops}
-        stack = [v.op for op in new.ops for v in op.operands if isinstance(v, Result) and v.op not in inside]
-        seen: set[Op] = set()
-        old_ops = set(old.ops)
-        while stack:
-            op = stack.pop()
-            if op in seen or (self.index.get(op, -1) < low and self._latest(op) < low):
-                continue
-            seen.add(op)
-            peers = self.group_of[op].ops if op in self.group_of else [op]
-            for peer in peers:
-                seen.add(peer)
-                for v in self._reads(peer):
-                    if v in old_ops:
-                        return True
-                    if v not in inside:
-                        stack.append(v)
-        return False
+    def meet(self, merged: _Group, new: _Group, old: _Group) -> bool:
+        """Put ``merged`` where ``new`` stands, and behind it what reads ``old``, however far; false if ``new`` does."""
+        low, high = self.position[old.ops[0]], self.position[new.ops[0]]
+        behind = set(old.ops)
+        early: list[Unit] = []
+        late: list[Unit] = []
+        for unit in filter(None, self.line[low + 1 : high]):
+            if any(need in behind for op in unit for need in self.needs[op]):
+                behind |= set(unit)
+                late.append(unit)
+            else:
+                early.append(unit)
+        behind -= set(old.ops)
+        if any(need in behind for op in new.ops for need in self.needs[op]):
+            return False
+        whole = [*early, tuple(merged.ops), *late]
+        self.line[low : high + 1] = [*whole, *[()] * (high + 1 - low - len(whole))]
+        self.position.update((op, low + i) for i, unit in enumerate(whole) for op in unit)
+        return True
 
-    def _latest(self, op: Op) -> int:
-        return self.group_of[op].order if op in self.group_of else self.index.get(op, -1)
+    # **** order ****
 
-    def _reads(self, op: Op) -> Iterator[Op]:
-        for inner in op.walk():
-            for v in inner.operands:
-                if isinstance(v, Result):
-                    found = _in_block(v.op, self.block)
-                    if found is not None and found is not op:
-                        yield found
-
-    # **** building ****
-
-    def sort(self, ops: Sequence[Op]) -> None:
-        """Bring the ops of each group together, all else in its old order as far as reads and effects allow."""
-        unit: dict[Op, tuple[Op, ...]] = {}
+    def find_needs(self, ops: Sequence[Op]) -> None:
+        """What must run before each op: what makes its operands and symbols, and the op with effects before it."""
+        binders = {s: _in_block(op, self.block) for op, names in self.fixed.items() for s in names}
+        last: Op | None = None
         for op in ops:
-            group = self.group_of.get(op)
-            unit[op] = tuple(group.ops) if group is not None and len(group.ops) > 1 else (op,)
-        placed: set[Op] = set()
-        ordered: list[Op] = []
-        ordered_effects = [op for op in ops if self._pinned(op)]
-        before = dict(zip(ordered_effects[1:], ordered_effects, strict=False))
-        for op in ops:
-            self.place(op, unit, before, placed, ordered)
+            needs = {_in_block(v.op, self.block) for o in op.walk() for v in o.operands if isinstance(v, Result)}
+            if binders:
+                needs |= {binders.get(s) for o in op.walk() for s in mentioned_symbols(o)}
+            if self.pinned(op):
+                needs.add(last)
+                last = op
+            self.needs[op] = frozenset(n for n in needs if n is not None and n is not op)
+
+    def pinned(self, op: Op) -> bool:
+        """Whether an op keeps its place among those with effects."""
+        facts = self.effects.of(op)
+        return op in self.fixed or facts.effect or facts.reads or facts.writes or facts.random
+
+    def sort(self) -> None:
+        """Bring the ops of each group together."""
         terminator = self.block.terminator
-        for op in ordered:
+        for op in itertools.chain.from_iterable(self.line):
             op.detach()
             self.block.insert(op, terminator)
 
-    def place(
-        self, root: Op, unit: dict[Op, tuple[Op, ...]], before: dict[Op, Op], placed: set[Op], ordered: list[Op]
-    ) -> None:
-        """Append an op's unit after all that it needs."""
-        stack = [root]
-        while stack:
-            op = stack[-1]
-            if op in placed:
-                stack.pop()
-                continue
-            own = set(unit[op])
-            needs = [m for peer in unit[op] for m in self._reads(peer) if m not in placed and m not in own]
-            needs += [before[p] for p in unit[op] if p in before and before[p] not in placed and before[p] not in own]
-            if needs:
-                stack += needs
-                continue
-            placed |= own
-            ordered += unit[op]
-            stack.pop()
-
-    def _pinned(self, op: Op) -> bool:
-        facts = self.effects.of(op)
-        return op in self.fixed or facts.effect or facts.reads or facts.writes or facts.random
+    # **** building ****
 
     def build(self, group: _Group) -> None:
         """One ``fusion`` op in place of a group, which stands together by now."""
@@ -325,29 +294,6 @@ def _is_number(value: Value) -> bool:
     return not isinstance(value.op.attrs.get("value"), tuple)
 
 
-def _reduced(op: Op) -> tuple[int, ...]:
-    """The dims that a reduction goes over; none where they are not known."""
-    type = op.operand(0).type
-    assert isinstance(type, TensorType)
-    if op.name in ("softmax", "log_softmax"):
-        dim = op.attrs.get("dim", -1)
-        return (dim % type.rank,) if isinstance(dim, int) and type.rank else ()
-    if op.name in ("layer_norm", "rms_norm"):
-        count = op.attrs.get("dims", 1)
-        return tuple(range(type.rank - count, type.rank)) if isinstance(count, int) else ()
-    dims = op.attrs.get("dims")
-    if dims is None:
-        return tuple(range(type.rank))
-    found = [d % type.rank for d in _integers(dims)] if isinstance(dims, tuple) and type.rank else []
-    return tuple(sorted(found)) if isinstance(dims, tuple) and len(found) == len(dims) else ()
-
-
-def _integers(values: Iterable[object]) -> Iterator[int]:
-    for v in values:
-        if isinstance(v, int):
-            yield v
-
-
 def _location(group: _Group):
-    anchor = next((op for op in group.ops if op.name in PRODUCTS or op.name in ROWS), group.ops[-1])
+    anchor = next((op for op in group.ops if op.name in TILED or op.name in ROWS), group.ops[-1])
     return anchor.loc

@@ -57,7 +57,7 @@ def _cut(value: Result) -> tuple[int, int] | None:
     start, step, size = op.attrs.get("start", 0), op.attrs.get("step", 1), tensor_of(op.operand(0)).dims[-1]
     if not isinstance(start, int) or not isinstance(step, int) or step < 1 or not isinstance(size, int):
         return None
-    return (start if start >= 0 else start + size), step
+    return (start if start >= 0 else max(start + size, 0)), step
 
 
 def _column(part: Result) -> Run | None:
@@ -195,8 +195,10 @@ def rotary_of_halves(op: Op, b: Rewriter) -> Outcome:
                 continue
             run, interleaved = found
             x = _whole(b, run, a)
-            if x is None or tensor_of(cos).rank < 1 or tensor_of(cos).dims[-1] != run.count // 2:
+            if x is None or any(tensor_of(v).dims[-1:] != (run.count // 2,) for v in (cos, sin)):
                 return Miss("cosine and sine are not as wide as half of what they turn", cos)
+            if tensor_of(a).dtype != tensor_of(second).dtype:
+                return Miss("the halves have different dtypes", second)
             wide = [_twice(b, angle, interleaved) for angle in (cos, sin)]
             return _rotary(op, x, wide[0], wide[1], interleaved, b)
     return None

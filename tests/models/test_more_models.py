@@ -15,51 +15,24 @@ import torch
 import maiac
 
 from .test_onnx_models import export, tensors
-from .zoo import Case
+from .zoo import GROUPED, LATENT, SMALL, Case
 
 RTOL, ATOL = 1e-4, 1e-5  # float32
 
-TEXT: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 128,
-    "max_position_embeddings": 256,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-GROUPED: dict[str, Any] = {**TEXT, "num_key_value_heads": 2}
-LATENT: dict[str, Any] = {
-    "num_key_value_heads": 4,
-    "kv_lora_rank": 16,
-    "q_lora_rank": 24,
-    "qk_rope_head_dim": 8,
-    "qk_nope_head_dim": 16,
-    "v_head_dim": 16,
-    "moe_intermediate_size": 32,
-    "n_routed_experts": 8,
-    "num_experts_per_tok": 2,
-    "first_k_dense_replace": 1,
-    "n_shared_experts": 1,
-    "n_group": 2,
-    "topk_group": 1,
-}
 DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "Mistral": ("a window of attention", {**GROUPED, "sliding_window": 8}),
     "Qwen2": ("biases of query, key and value", GROUPED),
     "Gemma3": ("windowed and global layers in turn", {**GROUPED, "head_dim": 16, "sliding_window": 8}),
     "Phi3": ("query, key and value in one weight", GROUPED),
-    "OPT": ("learned positions with an offset", {**TEXT, "ffn_dim": 96, "word_embed_proj_dim": 64}),
-    "Falcon": ("attention and feed-forward side by side", TEXT),
-    "Bloom": ("ALiBi", {**TEXT, "n_layer": 2, "n_head": 4}),
-    "DeepseekV3": ("latent attention, shared and routed experts", {**TEXT, **LATENT}),
+    "OPT": ("learned positions with an offset", {**SMALL, "ffn_dim": 96, "word_embed_proj_dim": 64}),
+    "Falcon": ("attention and feed-forward side by side", SMALL),
+    "Bloom": ("ALiBi", {**SMALL, "n_layer": 2, "n_head": 4}),
+    "DeepseekV3": ("latent attention, shared and routed experts", {**SMALL, **LATENT}),
 }
 ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Albert": ("one layer used many times", {**TEXT, "embedding_size": 32}),
-    "Deberta": ("positions that attention depends on", {**TEXT, "relative_attention": True, "pos_att_type": ["c2p"]}),
-    "MPNet": ("bucketed relative positions", TEXT),
+    "Albert": ("one layer used many times", {**SMALL, "embedding_size": 32}),
+    "Deberta": ("positions that attention depends on", {**SMALL, "relative_attention": True, "pos_att_type": ["c2p"]}),
+    "MPNet": ("bucketed relative positions", SMALL),
 }
 QUICK = {"Qwen2", "OPT", "Bloom", "MPNet", "wav2vec2", "mamba", "segformer", "flux"}
 

@@ -101,6 +101,36 @@ def _language(model: Any, longest: int, extra: dict[str, Any] | None = None) -> 
     return Case(model, (), {"input_ids": ids(12), **extra}, shapes, vary, (2, 12, 33))
 
 
+# What configs of text models share in tests; GROUPED: with queries in groups; LATENT: DeepSeek's attention and experts.
+SMALL: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 128,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GROUPED: dict[str, Any] = {**SMALL, "num_key_value_heads": 2}
+LATENT: dict[str, Any] = {
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 24,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 16,
+    "moe_intermediate_size": 32,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "first_k_dense_replace": 1,
+    "n_shared_experts": 1,
+    "n_group": 2,
+    "topk_group": 1,
+}
+
+
 def llama_config(layers: int = 12, **changes: Any) -> Any:
     """A small Llama with grouped queries."""
     from transformers import LlamaConfig

@@ -22,8 +22,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_types_are_respected(kind: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("MAIAC_NATIVE", "0")
+def test_types_are_respected(kind: str):
     module = llama(bias=True)
     run_pipeline(module, parse_pipeline(f"{CLEAN},{kind},cse,dce"))
     before = clone_module(module)

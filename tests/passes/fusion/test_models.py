@@ -36,12 +36,6 @@ ONNX = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def reference_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is held here are the passes, not generated code."""
-    monkeypatch.setenv("MAIAC_NATIVE", "0")
-
-
 def fused(module: Module) -> tuple[Module, Module]:
     """The module before and after."""
     run_pipeline(module, parse_pipeline(CLEAN))
