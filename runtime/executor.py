@@ -366,10 +366,6 @@ class Executor:
         held = sum(bytes_held(ready.space.globals[name]) for name in ready.space.weights.values())
         return held + sum(call.weight_bytes for call in calls)
 
-    def generated_text(self) -> str:
-        """The generated Python, for debugging."""
-        return (self._ready or self.prepare()).plain.text
-
 
 def run_module(module: Module, inputs: Sequence[Any] = ()) -> list[Any]:
     """Run a module once, in one process, without planning memory."""

@@ -134,7 +134,8 @@ class InputSignature:
             lines = [f"if {actual}.__class__ is not QTensor or {actual}.type != _t{actual}: return None"]
         else:
             self.space[f"_t{actual}"] = TORCH.get(type.dtype)
-            lines = [f"if {actual}.dtype is not _t{actual}: return None"]
+            # Machine code reads what lies at the tensor's address: not another device, not numbers to be negated.
+            lines = [f"if {actual}.dtype is not _t{actual} or not {actual}.is_cpu or {actual}.is_neg(): return None"]
         lines += [f"_s{actual} = {actual}.shape", f"if len(_s{actual}) != {type.rank}: return None"]
         for i, dim in enumerate(type.dims):
             pieces = self.placement.pieces(type, i)
@@ -210,7 +211,7 @@ def _type_fits(value: torch.Tensor | QTensor, type: TensorType) -> bool:
         return False
     if isinstance(value, QTensor):
         return value.type == type.dtype
-    return not isinstance(type.dtype, Quantized) and value.dtype == TORCH.get(type.dtype)
+    return not isinstance(type.dtype, Quantized) and value.dtype == TORCH.get(type.dtype) and value.is_cpu
 
 
 def range_test(symbol: Symbol, name: str, least: int | None = None) -> str:
@@ -267,7 +268,7 @@ def describe(value: Any) -> str:
     """A value's type as the IR writes it, where it has one."""
     if isinstance(value, torch.Tensor):
         name = FROM_TORCH.get(value.dtype)
-        return f"{name or value.dtype}{list(value.shape)}"
+        return f"{name or value.dtype}{list(value.shape)}" + ("" if value.is_cpu else f" on {value.device}")
     if isinstance(value, QTensor):
         return f"{value.type}{list(value.shape)}"
     if isinstance(value, (bool, int, float, str)) or value is None:
@@ -295,7 +296,7 @@ def _convert(value: Any, type: Type) -> Any:
                 return from_array(value)
             if isinstance(value, (bool, int, float, complex)) and not type.rank:
                 return torch.tensor(value, dtype=TORCH.get(type.element))
-            return value
+            return value.resolve_neg() if isinstance(value, torch.Tensor) else value
 
 
 def _shareable(array: np.ndarray[Any, Any]) -> bool:

@@ -150,7 +150,7 @@ _FLOAT: dict[str, Rule] = {
     "mish": lambda x, a, d: f"({x[0]} * tanh({x[0]} > {_n(20, d)} ? {x[0]} : log1p(exp({x[0]}))))",
     "gelu": lambda x, a, d: _gelu(x[0], a["approximate"], d),
     "clamp": lambda x, a, d: _clamp(x[0], a, d, "maximum", "minimum"),
-    "floor_div": lambda x, a, d: f"floor({x[0]} / {x[1]})",
+    "floor_div": _call("floor_div"),
     "trunc_div": lambda x, a, d: f"trunc({x[0]} / {x[1]})",
 }
 _ANY: dict[str, Rule] = {

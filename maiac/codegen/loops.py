@@ -149,7 +149,7 @@ def vector_function(lines: Sequence[str]) -> list[str]:
     return [head, *(f"    {line}" for line in lines), "};"]
 
 
-_VECTORS = ("int64_t i = from;", "for (; i + W <= to; i += W) vector(i, Full());", "if (i < to) vector(i, to - i);")
+VECTORS = ("int64_t i = from;", "for (; i + W <= to; i += W) vector(i, Full());", "if (i < to) vector(i, to - i);")
 
 
 def _around(w: Writer, names: Sequence[str], loops: Sequence[Loop], each: int, lines: Sequence[str]) -> None:
@@ -157,23 +157,23 @@ def _around(w: Writer, names: Sequence[str], loops: Sequence[Loop], each: int, l
     inner, outer = loops[-1], loops[:-1]
     count = w.size(inner.count)
     if not outer:
-        w.emit(f"parallel({count}, {max(64, GRAIN // each)}, [&](int64_t from, int64_t to, int) {{")
+        w.emit(f"parallel({count}, {max(64, GRAIN // each)}, [&](int64_t from, int64_t to) {{")
         for at, name in enumerate(names):
             w.emit(f"auto* __restrict a{at} = {name};", 2)
-        for line in (*lines, *_VECTORS):
+        for line in (*lines, *VECTORS):
             w.emit(line, 2)
         w.emit("});")
         return
     total = w.product([loop.count for loop in outer])
     w.emit(f"const int64_t grain = 1 + {GRAIN // 8} / (1 + (({count} + W - 1) / W) * {each});")
-    w.emit(f"parallel({total}, grain, [&](int64_t begin, int64_t end, int) {{")
+    w.emit(f"parallel({total}, grain, [&](int64_t begin, int64_t end) {{")
     w.emit("for (int64_t o = begin; o < end; o++) {", 2)
     w.emit(f"const int64_t from = 0, to = {count};", 3)
     indices(w, outer, "o", 3)
     for at, name in enumerate(names):
         terms = [f"o{k} * {w.size(loop.steps[at])}" for k, loop in enumerate(outer) if loop.steps[at] != 0]
         w.emit(f"auto* __restrict a{at} = {' + '.join([name, *terms])};", 3)
-    for line in (*lines, *_VECTORS):
+    for line in (*lines, *VECTORS):
         w.emit(line, 3)
     w.emit("}", 2)
     w.emit("});")

@@ -111,8 +111,8 @@ def upsample(ctx: Context, step: Step) -> None:
     w.emit("std::vector<int32_t> tables(2 * (into.h + into.w));")
     w.emit("int32_t *r0 = tables.data(), *r1 = r0 + into.h, *c0 = r1 + into.h, *c1 = c0 + into.w;")
     if a["mode"] == "nearest":
-        w.emit(f"nearest_table(from.h, into.h, {scales[0]}, 0, r0);")
-        w.emit(f"nearest_table(from.w, into.w, {scales[1]}, 0, c0);")
+        w.emit(f"nearest_table(from.h, into.h, {scales[0]}, r0);")
+        w.emit(f"nearest_table(from.w, into.w, {scales[1]}, c0);")
         w.call(f"resize_nearest(from, into, r0, c0, {of}, {to});", "window")
     else:
         corners = int(bool(a["align_corners"]))

@@ -22,6 +22,7 @@ from maiac.runtime.placement import Placement
 from maiac.runtime.plan import Source
 from maiac.runtime.profiling import StepTime
 from maiac.runtime.signature import Sizes
+from maiac.runtime.weights import HeldTensor
 
 from .build import Build
 from .kernel import Kernel
@@ -73,6 +74,9 @@ class Segment:
         self._plans: dict[Sizes, Plan] = {}
         self._lock = threading.Lock()
         self._held: list[torch.Tensor] = []
+        self._copies: list[tuple[Buffer, torch.Tensor]] = []  # our own, of weights that somebody else may change
+        self._sources: list[torch.Tensor] = []  # those weights
+        self._versions: list[int] = []
         self._functions: np.ndarray | None = None
         self._code: list[ctypes.CDLL] = []
         self._frames: deque[_Frame] = deque()  # as many as there are runs at one time
@@ -103,8 +107,9 @@ class Segment:
             packed = [b for b in self.arrangement.fixed if b.kind == "packed"]
             code = " ".join(b.target.name for b in builds)
             blocks = dict(zip(packed, self._packed(packed, code, store), strict=True))
-            for buffer in self.arrangement.fixed:
-                self._held.append(blocks[buffer] if buffer in blocks else self._plain(buffer.source))
+            fixed = self.arrangement.fixed
+            self._held = [blocks[b] if b in blocks else self._plain(b.source) for b in fixed]
+            self._watch()
             addresses = [ctypes.cast(self._function(k.symbol), ctypes.c_void_p).value or 0 for k in self.kernels]
             self._functions = np.array(addresses, dtype=np.int64)
 
@@ -116,6 +121,32 @@ class Segment:
     def _function(self, symbol: str) -> Any:
         """A function of the code."""
         return next(getattr(code, symbol) for code in self._code if hasattr(code, symbol))
+
+    def _watch(self) -> None:
+        """Note the weights of a model in memory that we have in a layout of our own."""
+        for buffer, block in zip(self.arrangement.fixed, self._held, strict=True):
+            weight = buffer.source[0] if buffer.kind == "packed" else buffer.source
+            if not isinstance(weight.data, HeldTensor):
+                continue
+            held = weight.data.tensor
+            source = held.codes if isinstance(held, QTensor) else held
+            if source.is_inference() or source.data_ptr() == block.data_ptr():
+                continue
+            self._copies.append((buffer, block))
+            self._sources.append(source)
+        self._versions = [_version(t) for t in self._sources]
+
+    def _refresh(self, versions: list[int]) -> None:
+        """Copy weights again that were changed in place, as a step of training does."""
+        with self._lock:
+            for (buffer, block), old, new in zip(self._copies, self._versions, versions, strict=True):
+                if old == new:
+                    continue
+                if buffer.kind == "packed":
+                    self._pack(buffer.source[1], buffer.source[0], block)
+                else:
+                    block.copy_(self._plain(buffer.source))
+            self._versions = versions
 
     def _plain(self, weight: Weight) -> torch.Tensor:
         """A weight as it is."""
@@ -134,7 +165,8 @@ class Segment:
             self._pack(sources[i][1], sources[i][0], block)
 
         key = repr([code, *((w.name, p.symbol, p.sizes) for w, p in sources)])
-        found = store.blocks(key, sizes, fill) if store is not None else None
+        ours = any(isinstance(w.data, HeldTensor) for w, _ in sources)  # and not those of the artifact's file
+        found = store.blocks(key, sizes, fill) if store is not None and not ours else None
         if found is None:
             found = [aligned_block(size) for size in sizes]
             for i, block in enumerate(found):
@@ -210,6 +242,8 @@ class Segment:
     def run(self, operands: Sequence[torch.Tensor], sizes: Sizes, times: Any) -> tuple[torch.Tensor, ...]:
         """Run; ``times`` is an array of one double more than there are kernels, or None."""
         plan = self._plans.get(sizes) or self.plan(sizes)
+        if self._sources and (versions := [_version(t) for t in self._sources]) != self._versions:
+            self._refresh(versions)
         try:
             frame = self._frames.pop()
         except IndexError:
@@ -231,9 +265,10 @@ class Segment:
             bases[at] = block.data_ptr()
             at += 1
         found = self._call(plan.program, bases, times, frame.fault)
-        self._frames.append(frame)
+        index, size = frame.fault
+        self._frames.append(frame)  # from here on it is another run's
         if found:
-            self._refuse(self.kernels[found - 1], *frame.fault)
+            self._refuse(self.kernels[found - 1], index, size)
         return tuple(blocks) if plan.simple else _viewed(plan, blocks, kept)
 
 
@@ -252,6 +287,11 @@ def _viewed(plan: Plan, blocks: Sequence[torch.Tensor], operands: Sequence[torch
         source = blocks[r.source] if r.source >= 0 else operands[-1 - r.source]
         results.append(source.as_strided(r.dims, r.strides, source.storage_offset() + r.offset))
     return tuple(results)
+
+
+def _version(tensor: torch.Tensor) -> int:
+    """How often a tensor was changed in place."""
+    return tensor._version  # pyright: ignore[reportPrivateUsage]
 
 
 def aligned_block(size: int) -> torch.Tensor:

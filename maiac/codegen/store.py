@@ -45,8 +45,8 @@ class PackStore:
         """Write the file whole under another name and rename it; false where the folder or the disk refuses."""
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(target, lasting=False) as file:
-                os.posix_fallocate(file.fileno(), 0, total)  # a full disk is told here, not by a signal while filling
+            with whole_file(target) as file:  # lasting, as only its size is looked at later
+                _reserve(file.fileno(), total)
                 with mmap.mmap(file.fileno(), total) as memory:
                     for i, (at, size) in enumerate(zip(offsets, sizes, strict=True)):
                         block = torch.frombuffer(memory, dtype=torch.uint8, count=max(size, 1), offset=at)
@@ -74,6 +74,14 @@ def _layout(sizes: Sequence[int]) -> tuple[list[int], int]:
         offsets.append(at)
         at += -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
     return offsets, at
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Give a file its size: where the system can, a full disk is told here, not by a signal while filling."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
 
 
 def _whole(path: Path, size: int) -> bool:

@@ -217,9 +217,9 @@ void combine(const Decode& c, int64_t pair, Q* o) {
 template <class Q, class K>
 void attention(const Attention& a, const Q* q, const K* k, const K* v, Q* o) {
     Decode c = {a};
-    c.parts = (float*)scratch(0, c.pairs * c.chunks * c.part_floats * 4, 1);
-    parallel(c.pairs * c.chunks, 1, [&](int64_t begin, int64_t end, int worker) {
-        float* queries = (float*)scratch(worker, c.rows * (c.d_pad + CHUNK) * 4);
+    c.parts = (float*)scratch(c.pairs * c.chunks * c.part_floats * 4, 1);
+    parallel(c.pairs * c.chunks, 1, [&](int64_t begin, int64_t end) {
+        float* queries = (float*)scratch(c.rows * (c.d_pad + CHUNK) * 4);
         for (int64_t i = begin; i < end; i++) {
             int64_t pair = i / c.chunks;
             for (int64_t r = 0; r < c.rows; r++) {
@@ -236,7 +236,7 @@ void attention(const Attention& a, const Q* q, const K* k, const K* v, Q* o) {
         }
     });
     int64_t work = c.chunks * c.part_floats;
-    parallel(c.pairs, most(1, 16384 / work), [&](int64_t begin, int64_t end, int) {
+    parallel(c.pairs, most(1, 16384 / work), [&](int64_t begin, int64_t end) {
         for (int64_t pair = begin; pair < end; pair++) combine(c, pair, o);
     });
 }

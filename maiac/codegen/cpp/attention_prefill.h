@@ -240,8 +240,8 @@ void attention(const Attention& a, const Q* q, const K* k, const K* v, Q* o) {
                         GROUP * MR * block, padded * e_pad, padded * int64_t(sizeof(Row) / 4)};
     int64_t bytes = 0;
     for (int64_t& n : floats) bytes += n = round_up(n * 4, 64);
-    parallel(pairs * parts, 1, [&](int64_t begin, int64_t end, int worker) {
-        char* memory = (char*)scratch(worker, bytes);
+    parallel(pairs * parts, 1, [&](int64_t begin, int64_t end) {
+        char* memory = (char*)scratch(bytes);
         float* at[6];
         for (int i = 0; i < 6; memory += floats[i++]) at[i] = (float*)memory;
         for (int64_t i = begin; i < end; i++) {

@@ -18,8 +18,8 @@ namespace {
 void pack_direct(const Conv& c, const float* w, float* packed) {
     int64_t n = c.o / c.groups, channels = c.c / c.groups, taps = c.kh * c.kw, k = channels * taps;
     int64_t panels = divide_up(n, NR);
-    parallel(c.groups * panels, 1, [&](int64_t begin, int64_t end, int worker) {
-        float* turned = (float*)scratch(worker, NR * k * int64_t(sizeof(float)), WORKER_SLOT);
+    parallel(c.groups * panels, 1, [&](int64_t begin, int64_t end) {
+        float* turned = (float*)scratch(NR * k * int64_t(sizeof(float)), WORKER_SLOT);
         for (int64_t i = begin; i < end; i++) {
             int64_t first = i % panels * NR, count = n - first < NR ? n - first : NR;
             for (int64_t j = 0; j < count; j++) {

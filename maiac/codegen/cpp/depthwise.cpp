@@ -83,7 +83,7 @@ void depthwise_pack(const Conv& c, const float* w, void* packed) {
 void conv_depthwise(const Conv& c, const float* x, const void* packed, Epilogue epilogue, const void* context) {
     int64_t lines = c.n * c.oh, work = c.ow * c.c * c.kh * c.kw;
     int64_t grain = most(1, least((lines + threads() * 8 - 1) / (threads() * 8), (1 << 17) / most(work, 1) + 1));
-    parallel(lines, grain, [&](int64_t begin, int64_t end, int) {
+    parallel(lines, grain, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) run_row(c, x, (const float*)packed, i, epilogue, context);
     });
 }

@@ -102,7 +102,7 @@ void conv_direct(const Conv& c, const float* x, const void* packed, Epilogue epi
     p.source = &image;
     p.epilogue = epilogue;
     p.context = context;
-    float* zeros = (float*)scratch(0, most(p.run, 1) * int64_t(sizeof(float)), CALLER_SLOT);
+    float* zeros = (float*)scratch(most(p.run, 1) * int64_t(sizeof(float)), CALLER_SLOT);
     memset(zeros, 0, size_t(p.run) * sizeof(float));
     image.zeros = zeros;
     multiply(p);

@@ -56,19 +56,19 @@ static inline V sign(V x) {
 // NaN wins in maximum and minimum, the number in fmax and fmin.
 template <class V>
 static inline V maximum(V a, V b) {
-    return (a >= b) | (a != a) ? a : b;
+    return ((a >= b) | (a != a)) ? a : b;
 }
 template <class V>
 static inline V minimum(V a, V b) {
-    return (a <= b) | (a != a) ? a : b;
+    return ((a <= b) | (a != a)) ? a : b;
 }
 template <class V>
 static inline V fmax(V a, V b) {
-    return (a >= b) | (b != b) ? a : b;
+    return ((a >= b) | (b != b)) ? a : b;
 }
 template <class V>
 static inline V fmin(V a, V b) {
-    return (a <= b) | (b != b) ? a : b;
+    return ((a <= b) | (b != b)) ? a : b;
 }
 
 #if defined(MAIA_SQRT)
@@ -347,9 +347,9 @@ static inline vf pow(vf x, vf y) {
     vf half = y * 0.5f;
     vi whole = trunc(y) == y, odd = whole & (trunc(half) != half);
     value = (vf)((vi)value | (sign_bit(x) & odd));
-    value = (x < 0) & (x > -INFINITY) & ~whole ? vf{} + NAN : value;
-    value = (x != x) | (y != y) ? x + y : value;
-    return (x == 1.0f) | (y == 0) ? vf{} + 1.0f : value;
+    value = ((x < 0) & (x > -INFINITY) & ~whole) ? vf{} + NAN : value;
+    value = ((x != x) | (y != y)) ? x + y : value;
+    return ((x == 1.0f) | (y == 0)) ? vf{} + 1.0f : value;
 }
 
 template <class V>
@@ -360,7 +360,20 @@ static inline V fmod(V a, V b) {
 template <class V>
 static inline V remainder(V a, V b) {
     V r = fmod(a, b);
-    return (r != 0) & ((r < 0) != (b < 0)) ? r + b : r;
+    return ((r != 0) & ((r < 0) != (b < 0))) ? r + b : r;
+}
+
+// As torch, from what remains: a quotient that is rounded first may have come to the next whole number.
+template <class V>
+static inline V floor_div(V a, V b) {
+    return map(a, b, [](auto x, auto y) -> decltype(x) {
+        if (y == 0) return x / y;
+        auto rest = std::fmod(x, y), q = (x - rest) / y;
+        if (rest != 0 && (rest < 0) != (y < 0)) q -= 1;
+        if (q == 0) return std::copysign(q, x / y);
+        auto whole = std::floor(q);
+        return q - whole > 0.5f ? whole + 1 : whole;
+    });
 }
 
 #define MAIA_DOUBLE(name)                                     \

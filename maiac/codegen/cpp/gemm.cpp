@@ -65,7 +65,7 @@ void convert_row(const T* from, int64_t step, int64_t k, float* to) {
 void convert(const Factor& a, int64_t inner, int64_t entry0, int64_t entry1, int64_t row0, int64_t row1, int64_t k,
              float* to) {
     int64_t rows = row1 - row0;
-    parallel((entry1 - entry0) * rows, divide_up(1 << 13, k), [&](int64_t begin, int64_t end, int) {
+    parallel((entry1 - entry0) * rows, divide_up(1 << 13, k), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) {
             int64_t at = entry_at(a, inner, entry0 + i / rows) + (row0 + i % rows) * a.step;
             if (a.type == Type::f32) convert_row((const float*)a.data + at, a.k_step, k, to + i * k);
@@ -79,7 +79,7 @@ void multiply_few_rows(const Product& p, const Factors& f) {
     const float* rows[FEW];
     point(&f, 0, 0, p.m, rows, 0, nullptr);
     int64_t panels = divide_up(p.n, NR), width = few_panels(p.m);
-    parallel(divide_up(panels, width), 2, [&](int64_t begin, int64_t end, int) {
+    parallel(divide_up(panels, width), 2, [&](int64_t begin, int64_t end) {
         alignas(64) float tile[FEW * NR];
         for (int64_t i = begin; i < end; i++) {
             int64_t panel = i * width, many = least(width, panels - panel), column = panel * NR;
@@ -103,7 +103,7 @@ void run_any(Product p, Factors f) {
     Factor a = f.left;
     int64_t k = p.run, entries = p.batch, m = p.m;
     int64_t rows = least(m, CONVERTED / k + 1), many = rows < m ? 1 : least(entries, CONVERTED / (rows * k) + 1);
-    float* space = (float*)scratch(0, rows * many * k * int64_t(sizeof(float)), CALLER_SLOT);
+    float* space = (float*)scratch(rows * many * k * int64_t(sizeof(float)), CALLER_SLOT);
     int64_t inner = f.inner;
     for (int64_t e = 0; e < entries; e += many)
         for (int64_t r = 0; r < m; r += rows) {

@@ -15,7 +15,7 @@ void take(int64_t outer, int64_t count, int64_t bytes, const char* x, int64_t x_
         if (id >= size || id < (wrap ? -size : 0)) return fault(id, size);
     }
     const int64_t grain = 1 + 16384 / (bytes + 1);
-    parallel(outer * count, grain, [&](int64_t begin, int64_t end, int) {
+    parallel(outer * count, grain, [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end; at++) {
             const int64_t o = at / count, i = at % count, id = ids[i * step];
             memcpy(y + at * bytes, x + o * x_outer + (id < 0 ? id + size : id) * x_row, bytes);
@@ -30,7 +30,7 @@ void put(int64_t outer, int64_t count, int64_t bytes, char* y, int64_t y_outer, 
         const int64_t id = ids[i * step];
         if (id >= size || id < -size) return fault(id, size);
     }
-    parallel(outer, 1 + 16384 / (bytes * count + 1), [&](int64_t begin, int64_t end, int) {
+    parallel(outer, 1 + 16384 / (bytes * count + 1), [&](int64_t begin, int64_t end) {
         for (int64_t o = begin; o < end; o++) {
             for (int64_t i = 0; i < count; i++) {
                 const int64_t id = ids[i * step];

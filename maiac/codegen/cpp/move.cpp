@@ -159,7 +159,7 @@ void copy_tiles(const Copy& c, int across, const Kernels& k, char* dst, const ch
     int64_t rows = least(TILE_ROWS, last.n), columns = least(TILE_COLUMNS, wide.n);
     int64_t down = (last.n + rows - 1) / rows, count = down * ((wide.n + columns - 1) / columns), tiles = count;
     for (int i = 0; i < rank; i++) count *= outer[i].n;
-    parallel(count, TASK_BYTES / (rows * columns * k.bytes) + 1, [&](int64_t begin, int64_t end, int) {
+    parallel(count, TASK_BYTES / (rows * columns * k.bytes) + 1, [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end; at++) {
             int64_t i = at % down * rows, j = at % tiles / down * columns;
             each(outer, rank, at / tiles, at / tiles + 1, [&](int64_t to, int64_t from) {
@@ -175,7 +175,7 @@ void copy_lines(const Copy& c, const Kernels& k, char* dst, const char* src) {
     const Dim& last = c.dims[c.rank - 1];
     int64_t piece = least(last.n, TASK_BYTES / k.bytes), pieces = (last.n + piece - 1) / piece, count = pieces;
     for (int i = 0; i < c.rank - 1; i++) count *= c.dims[i].n;
-    parallel(count, TASK_BYTES / (piece * k.bytes) + 1, [&](int64_t begin, int64_t end, int) {
+    parallel(count, TASK_BYTES / (piece * k.bytes) + 1, [&](int64_t begin, int64_t end) {
         if (pieces == 1) {
             each(c.dims, c.rank - 1, begin, end, [&](int64_t to, int64_t from) {
                 k.line(dst + to * k.bytes, last.dst, src + from * k.bytes, last.src, last.n);

@@ -88,6 +88,8 @@ template <class T, class V>
 static inline vec<T> convert(V v) {
     if constexpr (std::is_same_v<vec<T>, V>)
         return v;
+    else if constexpr (sizeof(T) < 4 && std::is_floating_point_v<element<V>>)  // compilers differ where it does not fit
+        return __builtin_convertvector(__builtin_convertvector(v, vi), vec<T>);
     else
         return __builtin_convertvector(v, vec<T>);
 }
@@ -169,29 +171,37 @@ static inline V each(V a, V b, const F& f) {
     for (int i = 0; i < W; i++) out[i] = f(a[i], b[i]);
     return out;
 }
+// The lowest number by -1 would trap too; its quotient wraps around.
+template <class T>
+static inline T quotient(T x, T y) {
+    if (std::is_signed_v<T> && y == T(-1)) return T(0 - std::make_unsigned_t<T>(x));
+    return y ? T(x / y) : T(0);
+}
+template <class T>
+static inline T rest_of(T x, T y) {
+    return y == 0 || (std::is_signed_v<T> && y == T(-1)) ? T(0) : T(x % y);
+}
 template <class V>
 static inline V int_floor_div(V a, V b) {
     return each(a, b, [](auto x, auto y) -> decltype(x) {
-        if (!y) return 0;
-        auto q = x / y;
-        return (x % y != 0 && ((x < 0) != (y < 0))) ? q - 1 : q;
+        auto r = rest_of(x, y);
+        return r != 0 && (r < 0) != (y < 0) ? quotient(x, y) - 1 : quotient(x, y);
     });
 }
 template <class V>
 static inline V int_trunc_div(V a, V b) {
-    return each(a, b, [](auto x, auto y) -> decltype(x) { return y ? x / y : 0; });
+    return each(a, b, [](auto x, auto y) { return quotient(x, y); });
 }
 template <class V>
 static inline V int_remainder(V a, V b) {
     return each(a, b, [](auto x, auto y) -> decltype(x) {
-        if (!y) return 0;
-        auto r = x % y;
-        return (r != 0 && ((r < 0) != (y < 0))) ? r + y : r;
+        auto r = rest_of(x, y);
+        return r != 0 && (r < 0) != (y < 0) ? r + y : r;
     });
 }
 template <class V>
 static inline V int_fmod(V a, V b) {
-    return each(a, b, [](auto x, auto y) -> decltype(x) { return y ? x % y : 0; });
+    return each(a, b, [](auto x, auto y) { return rest_of(x, y); });
 }
 
 // **** rows: combining lanes ****

@@ -61,7 +61,7 @@ double maia_peak_flops(int count, double seconds, int runs) {
     double best = 0;
     for (int done = 0; done < runs;) {
         double start = now();
-        parallel(count, 1, [&](int64_t begin, int64_t end, int) {
+        parallel(count, 1, [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i++) sink = multiply_add(steps, 0.25f);
         });
         double took = now() - start;
@@ -85,14 +85,14 @@ double maia_peak_read(int64_t bytes, int runs) {
     int64_t grains = bytes / int64_t(sizeof(float)) / GRAIN / PIECES, piece = grains * GRAIN;
     float* memory = (float*)std::malloc(size_t(piece) * PIECES * sizeof(float));
     if (!memory || !piece) return std::free(memory), 0;
-    parallel(grains * PIECES, 1, [&](int64_t begin, int64_t end, int) {
+    parallel(grains * PIECES, 1, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin * GRAIN; i < end * GRAIN; i++) memory[i] = 1.0f;
     });
     double best = 0;
     for (int done = 0; done < runs; done++) {
         const float* from = memory + done % PIECES * piece;
         double start = now();
-        parallel(grains, 1, [&](int64_t begin, int64_t end, int) {
+        parallel(grains, 1, [&](int64_t begin, int64_t end) {
             sink = read_through(from + begin * GRAIN, (end - begin) * GRAIN);
         });
         double rate = double(piece) * sizeof(float) / (now() - start);

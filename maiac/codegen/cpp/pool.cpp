@@ -71,14 +71,13 @@ void wake(Word& word, int) {
 }
 #endif
 
-thread_local int self = 0;          // this thread's worker number; 0 for every caller
 thread_local bool in_loop = false;  // whether a loop further up this thread's stack runs already
 
 // One loop at a time. Its description may be read only by a thread that has claimed a chunk of it: the loop cannot end
 // before that chunk, so a thread that comes late either claims nothing or finds the description of the present loop.
 struct Pool {
     alignas(64) std::atomic<int64_t> unclaimed{0};  // chunks; publishes the description; below 0 after late claims
-    void (*body)(void*, int64_t, int64_t, int) = nullptr;
+    void (*body)(void*, int64_t, int64_t) = nullptr;
     void* context = nullptr;
     int64_t n = 0, grain = 1, count = 0;
     alignas(64) std::atomic<int64_t> unfinished{0};  // chunks
@@ -91,7 +90,7 @@ struct Pool {
     int size = 1, started = 1;  // threads that were asked for; those that the system gave, both with the caller
     pthread_t ids[MOST_THREADS];
 
-    void work(int worker);
+    void work();
     void publish();
     void wait_finished();
     void sleep(int worker);
@@ -103,13 +102,13 @@ struct Pool {
 std::atomic<Pool*> current{nullptr};
 std::atomic<int> asked{0};
 
-void Pool::work(int worker) {
+void Pool::work() {
     int64_t mine = 0;
     while (unclaimed.load(std::memory_order_relaxed) > 0) {
         int64_t left = unclaimed.fetch_sub(1);
         if (left <= 0) break;
         int64_t begin = (count - left) * grain;
-        body(context, begin, n - begin < grain ? n : begin + grain, worker);
+        body(context, begin, n - begin < grain ? n : begin + grain);
         mine++;
     }
     if (mine && unfinished.fetch_sub(mine) == mine && caller_sleeps.load()) wake(finished, 1);
@@ -143,10 +142,10 @@ void Pool::sleep(int worker) {
 
 void* run(void* argument) {
     Pool* pool = current.load();
-    self = int((intptr_t)argument);
+    const int self = int((intptr_t)argument);
     in_loop = true;
     while (!pool->ends(self)) {
-        pool->work(self);
+        pool->work();
         if (!spin([&] { return pool->unclaimed.load(std::memory_order_relaxed) > 0 || pool->ends(self); }))
             pool->sleep(self);
     }
@@ -168,7 +167,6 @@ void Pool::resize(int to) {
 
 // A forked child has none of the threads, and the parent's pool was copied in the middle of whatever it did.
 void forked() {
-    self = 0;
     current.store(new Pool);
 }
 
@@ -244,14 +242,14 @@ int threads() {
 
 void set_threads(int n) { asked.store(n < 1 ? 0 : n < MOST_THREADS ? n : MOST_THREADS); }
 
-static void run_alone(int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t, int), void* context) {
+static void run_alone(int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context) {
     bool outer = in_loop;
     in_loop = true;
-    for (int64_t i = 0; i < n; i += grain) body(context, i, n - i < grain ? n : i + grain, self);
+    for (int64_t i = 0; i < n; i += grain) body(context, i, n - i < grain ? n : i + grain);
     in_loop = outer;
 }
 
-void parallel_for(int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t, int), void* context) {
+void parallel_for(int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context) {
     if (n <= 0) return;
     if (grain < 1) grain = 1;
     if (n <= grain) return run_alone(n, grain, body, context);
@@ -268,13 +266,13 @@ void parallel_for(int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t
     pool.unclaimed.store(pool.count);
     pool.publish();
     in_loop = true;
-    pool.work(0);
+    pool.work();
     pool.wait_finished();
     in_loop = false;
     pthread_mutex_unlock(&pool.owner);
 }
 
-void* scratch(int, int64_t bytes, int slot) {
+void* scratch(int64_t bytes, int slot) {
     Block& block = blocks[slot];
     if (bytes <= block.bytes) return block.memory;
     free(block.memory);

@@ -11,24 +11,20 @@ namespace maia {
 int threads();
 void set_threads(int n);
 
-// body(context, begin, end, worker) for consecutive chunks of 0..n; worker in 0..threads()-1 is the running thread's
-// own number (for scratch memory). Every chunk but the last has `grain` elements. Returns when all have run. A loop
-// inside a loop, and one of a single chunk, runs on the calling thread; so does one that starts while another caller's
-// loop runs. Chunks are claimed in ascending order: put the heavy ones first.
-void parallel_for(int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t, int), void* context);
+// body(context, begin, end) for consecutive chunks of 0..n. Every chunk but the last has `grain` elements. Returns when
+// all have run. A loop inside a loop, and one of a single chunk, runs on the calling thread; so does one that starts
+// while another caller's loop runs. Chunks are claimed in ascending order: put the heavy ones first.
+void parallel_for(int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context);
 
 template <class F>
 static inline void parallel(int64_t n, int64_t grain, const F& f) {
-    parallel_for(
-        n, grain, [](void* c, int64_t begin, int64_t end, int worker) { (*(const F*)c)(begin, end, worker); },
-        (void*)&f);
+    parallel_for(n, grain, [](void* c, int64_t begin, int64_t end) { (*(const F*)c)(begin, end); }, (void*)&f);
 }
 
 // The running thread's own block of at least `bytes`, aligned to 64, kept and grown but never shrunk; a call may move
-// it, and then its contents are lost. `worker` is the number that the loop's body was given (0 outside of loops); the
-// block hangs on the thread itself, so that two callers at once do not meet in it. Blocks of different slots are
-// apart: slot 0 is for the bodies of loops, slot 1 for what a caller hands to all of its workers.
+// it, and then its contents are lost. Blocks of different slots are apart: slot 0 is for the bodies of loops, slot 1 for
+// what a caller hands to all of its workers.
 constexpr int SCRATCH_SLOTS = 4;
-void* scratch(int worker, int64_t bytes, int slot = 0);
+void* scratch(int64_t bytes, int slot = 0);
 
 }  // namespace maia

@@ -84,14 +84,14 @@ struct Task {
     float* panel_space;
     float* row_space;
 
-    Task(const Plan& plan, int64_t index, int worker);
+    Task(const Plan& plan, int64_t index);
     void run();
     void piece(int64_t index);
     void strip(int64_t index, int64_t panel, int64_t width, int64_t from, int64_t to);
     void find_panels(Tile& t, int64_t index, int64_t panel, int64_t width);
 };
 
-Task::Task(const Plan& plan, int64_t index, int worker) : plan(plan) {
+Task::Task(const Plan& plan, int64_t index) : plan(plan) {
     int64_t per_entry = plan.blocks * plan.groups, rest = index % per_entry;
     entry = index / per_entry;
     int64_t b = plan.panels_outside ? rest % plan.blocks : rest / plan.groups;
@@ -108,7 +108,7 @@ Task::Task(const Plan& plan, int64_t index, int worker) : plan(plan) {
     int64_t sum_bytes = align(kept * NR * FLOAT);
     int64_t panel_bytes = plan.p.panel ? align(MR * plan.positions * plan.run * NR * FLOAT) : 0;
     int64_t row_bytes = plan.p.rows_copied ? count * plan.k * FLOAT : 0;
-    char* memory = (char*)scratch(worker, pointer_bytes + sum_bytes + panel_bytes + row_bytes, WORKER_SLOT);
+    char* memory = (char*)scratch(pointer_bytes + sum_bytes + panel_bytes + row_bytes, WORKER_SLOT);
     pointers = (const float**)memory;
     sums = (float*)(memory += pointer_bytes);
     panel_space = (float*)(memory += sum_bytes);
@@ -208,8 +208,8 @@ void multiply(const Product& p) {
     if (p.batch <= 0 || p.m <= 0 || p.n <= 0) return;
     if (p.positions <= 0 || p.run <= 0) return multiply_nothing(p);
     Plan plan(p);
-    parallel(plan.tasks(), 1, [&](int64_t begin, int64_t end, int worker) {
-        for (int64_t i = begin; i < end; i++) Task(plan, i, worker).run();
+    parallel(plan.tasks(), 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++) Task(plan, i).run();
     });
 }
 

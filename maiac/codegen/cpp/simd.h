@@ -115,8 +115,12 @@ static inline vf load(const f16* p) {
     x86_halves h;
     memcpy(&h, p, sizeof h);
     return MAIA_WIDEN_HALF(h);
+#elif defined(__aarch64__)
+    float16x4_t h;
+    memcpy(&h, p, sizeof h);
+    return (vf)vcvt_f32_f16(h);
 #else
-    vf v;
+    vf v = {};
     for (int i = 0; i < W; i++) v[i] = widen(p[i]);
     return v;
 #endif
@@ -124,6 +128,9 @@ static inline vf load(const f16* p) {
 static inline void store(f16* p, vf v) {
 #if defined(MAIA_NARROW_HALF)
     const x86_halves h = MAIA_NARROW_HALF(v);
+    memcpy(p, &h, sizeof h);
+#elif defined(__aarch64__)
+    const float16x4_t h = vcvt_f16_f32((float32x4_t)v);
     memcpy(p, &h, sizeof h);
 #else
     for (int i = 0; i < W; i++) {

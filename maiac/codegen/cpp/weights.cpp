@@ -87,7 +87,7 @@ int64_t packed_bytes(Weight kind, int64_t n, int64_t k, int64_t group) {
 
 void pack(Weight kind, int64_t n, int64_t k, int64_t group, const Source& source, void* out) {
     PanelLayout layout(kind, k, group);
-    parallel(divide_up(n, NR), 4, [&](int64_t begin, int64_t end, int) {
+    parallel(divide_up(n, NR), 4, [&](int64_t begin, int64_t end) {
         for (int64_t p = begin; p < end; p++) {
             char* to = (char*)out + p * layout.bytes;
             if (has_codes(kind))

@@ -44,7 +44,7 @@ template <class F>
 void pool(const Pool2d& p, const Image& x, const Image& y, const float* from, float* to, bool average, const F& f) {
     vf start = average ? vf{} : vf{} - INFINITY;
     int64_t work = y.w * y.c * 4 * (p.kh * p.kw + 1) / 2;
-    parallel(y.n * y.h, grain(work), [&](int64_t begin, int64_t end, int) {
+    parallel(y.n * y.h, grain(work), [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end; at++) {
             int64_t n = at / y.h, i = at % y.h, top = i * p.stride_h - p.top;
             Range rows = inside(top, p.kh, p.dilation_h, x.h);
@@ -118,7 +118,7 @@ void global_average(const Image& x, const float* from, float* to, int64_t sn) {
     constexpr int64_t SPAN = 64;  // channels of a task
     int64_t spans = (x.c + SPAN - 1) / SPAN;
     float factor = 1.0f / float(x.h * x.w);
-    parallel(x.n * spans, grain(x.h * x.w * SPAN * 4), [&](int64_t begin, int64_t end, int) {
+    parallel(x.n * spans, grain(x.h * x.w * SPAN * 4), [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end; at++) {
             int64_t n = at / spans, first = at % spans * SPAN;
             for (int64_t c = first; c < least(first + SPAN, x.c); c += W) {
@@ -137,10 +137,10 @@ void global_average(const Image& x, const float* from, float* to, int64_t sn) {
     });
 }
 
-void nearest_table(int64_t in, int64_t out, double scale, int exact, int32_t* first) {
+void nearest_table(int64_t in, int64_t out, double scale, int32_t* first) {
     float step = scale_of(in, out, scale);
     for (int64_t i = 0; i < out; i++) {
-        int64_t at = int64_t(std::floor((float(i) + (exact ? 0.5f : 0.0f)) * step));
+        int64_t at = int64_t(std::floor(float(i) * step));
         if (out == in) at = i;
         if (out == 2 * in) at = i / 2;
         first[i] = int32_t(most(0, least(at, in - 1)));
@@ -164,7 +164,7 @@ void linear_table(int64_t in, int64_t out, double scale, int align_corners, int3
 
 void resize_nearest(const Image& x, const Image& y, const int32_t* rows, const int32_t* columns, const float* from,
                     float* to) {
-    parallel(y.n * y.h, grain(y.w * y.c * 4), [&](int64_t begin, int64_t end, int) {
+    parallel(y.n * y.h, grain(y.w * y.c * 4), [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end; at++) {
             const float* in = from + at / y.h * x.sn + rows[at % y.h] * x.sh;
             float* out = to + at / y.h * y.sn + at % y.h * y.sh;
@@ -180,7 +180,7 @@ void resize_nearest(const Image& x, const Image& y, const int32_t* rows, const i
 
 void resize_linear(const Image& x, const Image& y, const Taps& rows, const Taps& columns, const float* from,
                    float* to) {
-    parallel(y.n * y.h, grain(y.w * y.c * 8), [&](int64_t begin, int64_t end, int) {
+    parallel(y.n * y.h, grain(y.w * y.c * 8), [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end; at++) {
             int64_t i = at % y.h;
             const float* top = from + at / y.h * x.sn + rows.first[i] * x.sh;
@@ -209,8 +209,8 @@ void group_stats(const Image& x, int64_t groups, const float* from, const float*
     int64_t pixels = x.h * x.w, share = most(16, least(256, 6144 / most(1, x.c))),
             chunks = (pixels + share - 1) / share;
     int64_t width = x.c / groups, size = 3 * x.c;
-    float* stats = (float*)scratch(0, x.n * chunks * size * 4, 1);
-    parallel(x.n * chunks, grain(share * x.c * 4), [&](int64_t begin, int64_t end, int) {
+    float* stats = (float*)scratch(x.n * chunks * size * 4, 1);
+    parallel(x.n * chunks, grain(share * x.c * 4), [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end; at++) {
             int64_t first = at % chunks * share, n = least(share, pixels - first), c = 0;
             const float* in = from + at / chunks * x.sn + first * x.sw;
@@ -222,7 +222,7 @@ void group_stats(const Image& x, int64_t groups, const float* from, const float*
                 chunk_squares<1>(in + c, x.sw, n, least(W, x.c - c), to + c, to + x.c + c, to + 2 * x.c + c);
         }
     });
-    parallel(x.n * groups, grain(chunks * width * 32), [&](int64_t begin, int64_t end, int) {
+    parallel(x.n * groups, grain(chunks * width * 32), [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end; at++) {
             const float* base = stats + at / groups * chunks * size + at % groups * width;
             double mean = 0, squares = 0, count = double(pixels * width);

@@ -27,7 +27,7 @@ void global_average(const Image& x, const float* from, float* to, int64_t sn);
 
 // Where output row (or column) i reads: rows first[i] and second[i], the latter with weight second_weight[i].
 // Tables for torch's rules; `scale` is torch's scale_factor where the user gave one, else 0.
-void nearest_table(int64_t in, int64_t out, double scale, int exact, int32_t* first);
+void nearest_table(int64_t in, int64_t out, double scale, int32_t* first);
 void linear_table(int64_t in, int64_t out, double scale, int align_corners, int32_t* first, int32_t* second,
                   float* second_weight);
 

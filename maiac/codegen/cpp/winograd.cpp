@@ -259,11 +259,11 @@ void run_shared(const Job& job, void* memory) {
     Space space(job.b, memory);
     for (int64_t from = 0; from < job.b.squares; from += job.b.block) {
         int64_t count = least(job.b.block, job.b.squares - from);
-        parallel(count, divide_up(count, threads() * 8), [&](int64_t begin, int64_t end, int) {
+        parallel(count, divide_up(count, threads() * 8), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i++) transform_square<M>(job, space, from, from + i);
         });
         multiply_block(job, space, count);
-        parallel(count, divide_up(count, threads() * 8), [&](int64_t begin, int64_t end, int) {
+        parallel(count, divide_up(count, threads() * 8), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i++) transform_back<M>(job, space, from, from + i);
         });
     }
@@ -271,8 +271,8 @@ void run_shared(const Job& job, void* memory) {
 
 template <int M>
 void run_apart(const Job& job) {
-    parallel(job.b.count(), 1, [&](int64_t begin, int64_t end, int worker) {
-        Space space(job.b, scratch(worker, job.b.floats() * int64_t(sizeof(float)), CALLER_SLOT));
+    parallel(job.b.count(), 1, [&](int64_t begin, int64_t end) {
+        Space space(job.b, scratch(job.b.floats() * int64_t(sizeof(float)), CALLER_SLOT));
         for (int64_t i = begin; i < end; i++) {
             int64_t from = i * job.b.block, to = least(from + job.b.block, job.b.squares);
             for (int64_t s = from; s < to; s++) transform_square<M>(job, space, from, s);
@@ -286,7 +286,7 @@ template <int M>
 void pack_filters(const Conv& c, const float* w, float* packed) {
     constexpr int N = M + 2;
     int64_t panels = divide_up(c.o, NR);
-    parallel(panels * c.c, 16, [&](int64_t begin, int64_t end, int) {
+    parallel(panels * c.c, 16, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++)
             for (int64_t column = 0; column < NR; column++) {
                 int64_t panel = i / c.c, ch = i % c.c, o = panel * NR + column;
@@ -330,7 +330,7 @@ void conv_winograd(ConvKind kind, const Conv& c, const float* x, const void* pac
     Job job = {c, Blocks(square_of(kind), c), x, (const float*)packed, epilogue, context};
     if (job.b.squares <= 0 || c.o <= 0) return;
     // Whoever asked for the workspace with more threads did not know of this one.
-    if (job.b.shared && !workspace) workspace = scratch(0, job.b.floats() * int64_t(sizeof(float)), CALLER_SLOT);
+    if (job.b.shared && !workspace) workspace = scratch(job.b.floats() * int64_t(sizeof(float)), CALLER_SLOT);
     if (kind == ConvKind::winograd2) return job.b.shared ? run_shared<2>(job, workspace) : run_apart<2>(job);
     job.b.shared ? run_shared<4>(job, workspace) : run_apart<4>(job);
 }

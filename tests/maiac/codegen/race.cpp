@@ -80,8 +80,8 @@ Floats heads(int64_t t, int64_t s) {
 Floats rows() {
     const int64_t n = 300, length = 200;
     Floats x = some(n * length, 8), y(n);
-    parallel(n, 4, [&](int64_t begin, int64_t end, int worker) {
-        float* kept = (float*)scratch(worker, length * sizeof(float));
+    parallel(n, 4, [&](int64_t begin, int64_t end) {
+        float* kept = (float*)scratch(length * sizeof(float));
         for (int64_t i = begin; i < end; i++) {
             float total = 0;
             for (int64_t j = 0; j < length; j++) kept[j] = expf(x[i * length + j]);
