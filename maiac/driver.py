@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .codegen import prepare_host_code
 from .config import CompileOptions
 from .ir import Module
 from .ir.errors import MaiaError
@@ -58,6 +59,7 @@ def compile(
         raise MaiaError("MAIA0702", f"{model} is compiled already", hint="compile the source that it was made from")
     if progress:
         progress("capturing", 0, 0)
+    prepare_host_code()
     captured = open_source(model, args, kwargs, dynamic_shapes, random_weights=random_weights)
     return lower(captured, options, passes=passes, dump_ir=dump_ir, require_fusion=require_fusion, progress=progress)
 

@@ -32,6 +32,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // _workers)))
 
+import pytest  # noqa: E402
+
 from tests import _torchvision_shim  # noqa: E402  (imports torch, which reads the variables above)
 
 # transformers and ultralytics import torchvision by themselves, so this cannot wait for a test to ask.
@@ -53,3 +55,10 @@ def _round_trip(module: Module) -> None:
 
 
 verifier.also_check.append(_round_trip)
+
+
+@pytest.fixture(params=["reference", "native"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test runs twice, by reference kernels and by machine code."""
+    monkeypatch.setenv("MAIAC_NATIVE", str(int(request.param == "native")))
+    return request.param

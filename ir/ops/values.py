@@ -59,17 +59,20 @@ _SMALL_FLOATS = {
 
 
 @lru_cache(maxsize=8)
-def small_floats(dtype: DType) -> torch.Tensor:
-    """The f32 number of each code of a float type under a byte, by code."""
+def small_floats(dtype: DType) -> np.ndarray:
+    """The f32 number of each code of a float type under a byte, by code.
+
+    No tensor: one that was made while torch.compile traces would be fake, and stay so in the cache.
+    """
     codes = np.arange(2**dtype.bits, dtype=np.uint8)
-    return torch.from_numpy(codes.view(getattr(ml_dtypes, _SMALL_FLOATS[dtype])).astype(np.float32))
+    return codes.view(getattr(ml_dtypes, _SMALL_FLOATS[dtype])).astype(np.float32)
 
 
 def numbers(codes: torch.Tensor, storage: DType) -> torch.Tensor:
     """Codes of a storage type as numbers that torch computes with: itself, but for floats under a byte."""
     if storage not in _SMALL_FLOATS:
         return codes
-    return small_floats(storage)[codes.long() & (2**storage.bits - 1)]
+    return torch.from_numpy(small_floats(storage))[codes.long() & (2**storage.bits - 1)]
 
 
 @dataclass(slots=True)

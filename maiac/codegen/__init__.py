@@ -22,12 +22,27 @@ def host_code(loaded: Loaded | None = None) -> Nativizer | None:
 
     loaded: the artifact that the program was loaded from; packed weights are kept beside it.
     """
-    if os.environ.get("MAIAC_NATIVE", "1") == "0" or not _has_compiler():
+    if not _is_wanted() or not _has_compiler():
         return None
     from .host import nativize
     from .store import store_of
 
     return functools.partial(nativize, store=store_of(loaded))
+
+
+def prepare_host_code() -> None:
+    """Begin to build, in the background, what host code will call: while a model is captured there is time for it."""
+    if not _is_wanted():
+        return
+    from .build import find_compiler
+    from .library import prepare_in_background
+
+    if find_compiler() is not None:
+        prepare_in_background()
+
+
+def _is_wanted() -> bool:
+    return os.environ.get("MAIAC_NATIVE", "1") != "0"
 
 
 @functools.cache

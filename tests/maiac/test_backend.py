@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,6 +70,7 @@ def gradients(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Ten
     return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize(
     ("make", "inputs"), [(Net, torch.randn(2, 3, 12, 12)), (Block, torch.randint(0, 20, (2, 6)))], ids=["net", "block"]
 )
@@ -85,6 +88,7 @@ def test_gradients_equal_eager(make: Any, inputs: torch.Tensor) -> None:
         torch.testing.assert_close(a, b, rtol=RTOL, atol=ATOL, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.usefixtures("kernels")
 def test_three_training_steps_of_a_llama_give_eagers_losses() -> None:
     from transformers import LlamaForCausalLM
 
@@ -107,6 +111,7 @@ def test_three_training_steps_of_a_llama_give_eagers_losses() -> None:
     assert losses(twin, torch.compile(twin, backend="maia")) == pytest.approx(losses(model, model), abs=1e-4)
 
 
+@pytest.mark.usefixtures("kernels")
 def test_inference_equals_eager() -> None:
     model = Block().eval()
     compiled = torch.compile(model, backend="maia")
@@ -115,6 +120,17 @@ def test_inference_equals_eager() -> None:
         torch.testing.assert_close(compiled(ids), model(ids), rtol=RTOL, atol=ATOL)
 
 
+def test_it_is_the_first_thing_that_a_process_does() -> None:
+    code = (
+        "import torch, maiac\n"
+        "model, x = torch.nn.Sequential(torch.nn.LayerNorm(4), torch.nn.Linear(4, 4)).eval(), torch.ones(2, 4)\n"
+        "with torch.no_grad():\n"
+        "    torch.testing.assert_close(torch.compile(model, backend='maia')(x), model(x))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.usefixtures("kernels")
 def test_a_shape_in_range_traces_nothing_again() -> None:
     model = Block().eval()
     compiled = torch.compile(model, backend="maia", dynamic=True)
@@ -126,6 +142,7 @@ def test_a_shape_in_range_traces_nothing_again() -> None:
     assert counters["stats"]["unique_graphs"] == 1
 
 
+@pytest.mark.usefixtures("kernels")
 def test_training_with_dynamic_shapes() -> None:
     model = Block()
     twin = copy.deepcopy(model)
@@ -139,6 +156,7 @@ def test_training_with_dynamic_shapes() -> None:
             torch.testing.assert_close(got[name], want[name], rtol=1e-3, atol=ATOL)
 
 
+@pytest.mark.usefixtures("kernels")
 def test_writes_to_inputs_are_seen_by_the_caller() -> None:
     def function(x: torch.Tensor) -> torch.Tensor:
         x.add_(1)
@@ -167,6 +185,7 @@ def test_another_pipeline_can_be_asked_for() -> None:
     assert torch.equal(compiled(torch.ones(3)), torch.full((3,), 2.0))
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_the_inference_kernel_of_an_encoder_layer(norm_first: bool) -> None:
     layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=norm_first)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -44,9 +45,18 @@ def saved(case: Case, path: Path, model: object, args: tuple[object, ...], kwarg
     return path
 
 
-def test_artifacts_give_eagers_results_in_a_fresh_process(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("kernels", "names"),
+    [
+        pytest.param("reference", NAMES, id="reference"),
+        pytest.param("native", ["resnet50", "llama"], id="native"),
+        pytest.param("native", NAMES, id="native-all", marks=pytest.mark.slow),
+    ],
+    indirect=["kernels"],
+)
+def test_artifacts_give_eagers_results_in_a_fresh_process(tmp_path: Path, kernels: str, names: list[str]):
     wanted: dict[Path, list[torch.Tensor]] = {}
-    for name in NAMES:
+    for name in names:
         case = BUILDERS[name]()
         source = tmp_path / f"{name}.onnx"
         export(case, source, False)
