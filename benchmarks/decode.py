@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 import maiac
-from benchmarks.kernels import in_turns
+from benchmarks.kernels import warm_times
 from benchmarks.models import llama_decode
 from maiac.ir.graph import Weight
 from maiac.ir.opdef import bytes_of
@@ -52,7 +52,7 @@ def main() -> None:
         model, args, _ = llama_decode()
         artifacts.append(maiac.compile(model, args, quantize=scheme or None))
         inputs = list(args)
-    times = in_turns([lambda a=a: a.run(inputs) for a in artifacts], options.seconds)
+    times = warm_times([lambda a=a: a.run(inputs) for a in artifacts], options.seconds)
     print(f"{processor()}, {peaks.threads} threads, {peaks.read / 1e9:.1f} GB/s read at most\n")
     print("| weights | tokens/s | ms a token | MB a token | GB/s | of read bandwidth | to the first |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")

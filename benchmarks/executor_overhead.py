@@ -9,7 +9,6 @@ lengths separate the cost of a call from that of a step. Times are medians over 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from maiac.ir import Builder, Function, Module, tensor
 from maiac.ir.dims import Symbol, sym
 from maiac.ir.dtypes import DType
 from maiac.runtime import Executor
+from maiac.timing import timed
 
 SHORT, LONG = 8, 408
 
@@ -49,17 +49,17 @@ def paired(*fns: Callable[[], object], rounds: int = 40, least: float = 0.004) -
     counts: list[int] = []
     for fn in fns:
         fn()
-        start = time.perf_counter()
-        fn()
-        counts.append(max(1, int(least / (time.perf_counter() - start))))
+        counts.append(max(1, int(least / timed(fn))))
     times: list[list[float]] = [[] for _ in fns]
     for _ in range(rounds):
         for fn, count, found in zip(fns, counts, times, strict=True):
-            start = time.perf_counter()
-            for _ in range(count):
-                fn()
-            found.append((time.perf_counter() - start) / count)
+            found.append(timed(lambda fn=fn, count=count: _repeat(fn, count)) / count)
     return times
+
+
+def _repeat(fn: Callable[[], object], count: int) -> None:
+    for _ in range(count):
+        fn()
 
 
 def added(steps: int, arena: bool) -> float:

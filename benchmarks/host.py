@@ -27,7 +27,9 @@ from typing import Any
 import torch
 
 from benchmarks.models import SIBLINGS, TABLE
-from maiac.benchmark import ENGINES, TITLES, Measured, Setup, measure
+from maiac.bench_source import Setup
+from maiac.benchmark import Measured, bench
+from maiac.engines import ENGINES, PEERS
 from maiac.ir.errors import MaiaError
 from maiac.peaks import Peaks, machine_peaks, processor
 from maiac.runtime.threads import VARIABLES, default_threads
@@ -66,10 +68,8 @@ def of_model(name: str, options: argparse.Namespace, folder: Path, say: Callable
             found["inductor"] = phase("inductor", name, **caches)
     source = f"benchmarks.models:{name}"
     setup = Setup(str(file), source, threads=options.threads, outputs=str(outputs), environment=caches)
-    report = _reporter(say)
-    measured = measure(
-        setup, ["maiac", *options.engines], rounds=options.rounds, seconds=options.seconds, progress=report
-    )
+    with bench(setup, ["maiac", *options.engines], _reporter(say)) as ready:
+        measured = ready.measure(rounds=options.rounds, seconds=options.seconds)
     found["engines"] = {t.engine: t.to_json() for t in measured.timings}
     found["failures"] = measured.failures
     found["ratio"] = measured.ratio
@@ -126,7 +126,7 @@ def time_table(rows: Mapping[str, Any], engines: Sequence[str], peaks: Peaks | N
 
 def _title(engine: str, versions: str) -> str:
     number = versions.rsplit(" ", 1)[-1].partition("+")[0]
-    return "maiac" if engine == "maiac" else f"{TITLES[engine]} {number}"
+    return "maiac" if engine == "maiac" else f"{ENGINES[engine].title} {number}"
 
 
 def life_table(rows: Mapping[str, Any]) -> list[str]:
@@ -181,7 +181,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.host", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--models", default="", help=f"of {', '.join([*TABLE, *SIBLINGS])}")
     parser.add_argument("--siblings", action="store_true", help="models of the same families instead of the table's")
-    parser.add_argument("--engines", default=",".join(ENGINES[1:]), help=f"of {', '.join(ENGINES[1:])}")
+    parser.add_argument("--engines", default=",".join(PEERS), help=f"of {', '.join(PEERS)}")
     parser.add_argument("--rounds", type=int, default=5, help="how often the engines take turns")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each turn runs")
     parser.add_argument("--threads", type=int, default=0, help="of each engine; 0: as many as a run has")
@@ -191,7 +191,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     known = {**TABLE, **SIBLINGS}
     options.models = [n for n in options.models.split(",") if n] or list(SIBLINGS if options.siblings else TABLE)
     options.engines = [n for n in options.engines.split(",") if n]
-    unknown = [n for n in options.models if n not in known] + [n for n in options.engines if n not in ENGINES[1:]]
+    unknown = [n for n in options.models if n not in known] + [n for n in options.engines if n not in PEERS]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}")
     return options

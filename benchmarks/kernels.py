@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ import maiac
 from maiac.ir.dims import evaluate
 from maiac.peaks import machine_peaks, processor
 from maiac.report import cost_of
+from maiac.timing import in_turns
 
 Made = tuple[torch.nn.Module, tuple[torch.Tensor, ...]]
 WARMUPS = 5
@@ -80,20 +80,12 @@ CASES: dict[str, Callable[[], Made]] = {
 }
 
 
-def in_turns(runs: Sequence[Callable[[], object]], seconds: float) -> list[list[float]]:
-    """Seconds of each call of each function; they take turns, each for its part of the time."""
-    times: list[list[float]] = [[] for _ in runs]
+def warm_times(runs: Sequence[Callable[[], object]], seconds: float) -> list[list[float]]:
+    """Seconds of each call of each function, after some that do not count; they take turns."""
     for run in runs:
         for _ in range(WARMUPS):
             run()
-    for _ in range(TURNS):
-        for run, found in zip(runs, times, strict=True):
-            end = time.perf_counter() + seconds / TURNS / len(runs)
-            while not found or time.perf_counter() < end:
-                start = time.perf_counter()
-                run()
-                found.append(time.perf_counter() - start)
-    return times
+    return in_turns(runs, seconds, TURNS)
 
 
 def of_case(name: str, seconds: float) -> dict[str, Any]:
@@ -103,7 +95,7 @@ def of_case(name: str, seconds: float) -> dict[str, Any]:
     artifact = maiac.compile(model.eval(), args)
     inputs = list(args)
     with torch.no_grad():
-        ours, theirs = in_turns([lambda: artifact.run(inputs), lambda: model(*args)], seconds)
+        ours, theirs = warm_times([lambda: artifact.run(inputs), lambda: model(*args)], seconds)
         wanted = model(*args)
     peaks = machine_peaks()
     flops = evaluate(cost_of(artifact.module).flops, {})

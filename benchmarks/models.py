@@ -2,8 +2,8 @@
 
 Definitions come from torchvision, transformers, diffusers and ultralytics, with random weights, so nothing is fetched.
 ``TABLE`` are those of the README's table; ``SIBLINGS`` are others of the same families; ``llama_decode`` is for
-``benchmarks.decode``. Each factory gives the model in
-eval mode, its arguments and its keyword arguments, and gives the same ones every time.
+``benchmarks.decode``. Each factory gives the model in eval mode, its arguments and its keyword arguments, and gives the
+same ones every time.
 """
 
 from __future__ import annotations
@@ -64,8 +64,24 @@ def _tokens(count: int, vocabulary: int) -> dict[str, Any]:
     return {"input_ids": torch.randint(0, vocabulary, (1, count))}
 
 
-def _masked(count: int, vocabulary: int) -> dict[str, Any]:
-    return {**_tokens(count, vocabulary), "attention_mask": torch.ones(1, count, dtype=torch.long)}
+def _transformer(name: str, head: str, options: dict[str, Any]) -> Any:
+    """transformers' model of this name and head, with the default config but for ``options``."""
+    import transformers
+
+    return getattr(transformers, name + head)(getattr(transformers, f"{name}Config")(**options))
+
+
+def _encoder(name: str, **options: Any) -> Made:
+    """A transformers encoder over 128 tokens, none of them masked."""
+    model = _transformer(name, "Model", options)
+    kwargs = _tokens(128, model.config.vocab_size)
+    return model, (), {**kwargs, "attention_mask": torch.ones(1, 128, dtype=torch.long)}
+
+
+def _decoder(name: str, head: str, **options: Any) -> Made:
+    """A transformers decoder over 128 tokens, without a cache."""
+    model = _transformer(name, head, options)
+    return model, (), {**_tokens(128, model.config.vocab_size), "use_cache": False}
 
 
 # **** the README's table ****
@@ -83,36 +99,28 @@ def yolov8n() -> Made:
     return _yolo("yolov8n.yaml")
 
 
-def llama_config() -> Any:
-    """Of a Llama with 110 million parameters: 12 layers, 12 heads over 4 of keys and values."""
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        hidden_size=768,
-        intermediate_size=2048,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        num_key_value_heads=4,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=2048,
-    )
+# 110 million parameters: 12 layers, 12 heads over 4 of keys and values.
+LLAMA = {
+    "hidden_size": 768,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 4,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 2048,
+}
 
 
 @_listed(TABLE)
 def llama_prefill() -> Made:
-    """That Llama over 128 tokens, without a cache."""
-    from transformers import LlamaForCausalLM
-
-    return LlamaForCausalLM(llama_config()), (), {**_tokens(128, VOCABULARY), "use_cache": False}
+    """A Llama (see ``LLAMA``) over 128 tokens, without a cache."""
+    return _decoder("Llama", "ForCausalLM", **LLAMA)
 
 
 @_listed(TABLE)
 def bert() -> Made:
     """BERT-base over 128 tokens."""
-    from transformers import BertConfig, BertModel
-
-    config = BertConfig()
-    return BertModel(config), (), _masked(128, config.vocab_size)
+    return _encoder("Bert")
 
 
 @_listed(TABLE)
@@ -177,11 +185,9 @@ class Decode(torch.nn.Module):
 def llama_decode() -> Made:
     """That Llama's decode step: one token, the last of a cache of 512."""
     _declare_torchvision()
-    from transformers import LlamaForCausalLM
-
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Decode(LlamaForCausalLM(llama_config()), 512)
+        model = Decode(_transformer("Llama", "ForCausalLM", LLAMA), 512)
     return model.eval(), (torch.tensor([[17]]), torch.tensor([511])), {}
 
 
@@ -213,18 +219,15 @@ def vit_b_16() -> Made:
 @_listed(SIBLINGS)
 def gpt2() -> Made:
     """GPT-2 (124 million parameters) over 128 tokens."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config()
-    return GPT2LMHeadModel(config), (), {**_tokens(128, config.vocab_size), "use_cache": False}
+    return _decoder("GPT2", "LMHeadModel")
 
 
 @_listed(SIBLINGS)
 def qwen3() -> Made:
     """A small Qwen3 (norms on queries and keys, heads wider than hidden / heads) over 128 tokens."""
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    config = Qwen3Config(
+    return _decoder(
+        "Qwen3",
+        "ForCausalLM",
         hidden_size=512,
         intermediate_size=1536,
         num_hidden_layers=8,
@@ -234,25 +237,18 @@ def qwen3() -> Made:
         vocab_size=VOCABULARY,
         max_position_embeddings=2048,
     )
-    return Qwen3ForCausalLM(config), (), {**_tokens(128, VOCABULARY), "use_cache": False}
 
 
 @_listed(SIBLINGS)
 def distilbert() -> Made:
     """DistilBERT-base over 128 tokens."""
-    from transformers import DistilBertConfig, DistilBertModel
-
-    config = DistilBertConfig()
-    return DistilBertModel(config), (), _masked(128, config.vocab_size)
+    return _encoder("DistilBert")
 
 
 @_listed(SIBLINGS)
 def roberta() -> Made:
     """RoBERTa-base over 128 tokens."""
-    from transformers import RobertaConfig, RobertaModel
-
-    config = RobertaConfig(vocab_size=50_265, max_position_embeddings=514)
-    return RobertaModel(config), (), _masked(128, config.vocab_size)
+    return _encoder("Roberta", vocab_size=50_265, max_position_embeddings=514)
 
 
 @_listed(SIBLINGS)

@@ -13,17 +13,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Setup:
+    """What every engine runs: an artifact's inputs, the artifact or its source, threads (0: as many as a run has).
+
+    outputs: a folder where every engine leaves the outputs of its first run, as ``NAME.pt``. environment: variables
+    for the engines' processes.
+    """
+
+    artifact: str
+    source: str = ""
+    seed: int = 0
+    dims: dict[str, int] = field(default_factory=dict[str, int])
+    threads: int = 0
+    outputs: str = ""
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
 class Question:
-    """See benchmark.Setup. ``shared``: what the process that prepares left for all (see ``prepare``)."""
+    """What a worker is asked. ``shared``: what the process that prepares left for all (see ``prepare``)."""
 
     engine: str
-    artifact: str
-    source: str
-    seed: int
-    dims: dict[str, int]
-    threads: int
-    outputs: str
-    shared: dict[str, Any]
+    setup: Setup
+    shared: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass
@@ -76,21 +88,24 @@ def _of_program(program: Any) -> Original:
 def prepare(question: Question) -> dict[str, Any]:
     """Make the inputs that all engines get, and an ONNX file where the source is none and some engine wants one.
 
-    Gives ``inputs``: a file of torch.save; ``onnx``: a path, or ``onnx_error``: why there is none.
+    Gives ``inputs``: a file of torch.save; ``random_weights``: see ``original``; ``onnx``: a path, or ``onnx_error``:
+    why there is none.
     """
     import torch
 
     from .artifact import load
 
     folder = Path(question.shared["folder"])
-    artifact = load(question.artifact)
-    source = original(question.source, random_weights=artifact.manifest.source.get("weights") == "random")
-    inputs = chosen_inputs(question, artifact, source)
+    artifact = load(question.setup.artifact)
+    random_weights = artifact.manifest.source.get("weights") == "random"
+    source = original(question.setup.source, random_weights=random_weights)
+    inputs = chosen_inputs(question.setup, artifact, source)
     torch.save({"tree": artifact.manifest.in_tree, "inputs": inputs}, folder / "inputs.pt")
-    facts: dict[str, Any] = {"inputs": str(folder / "inputs.pt"), "is_onnx": source.is_onnx}
+    facts: dict[str, Any] = {"inputs": str(folder / "inputs.pt"), "random_weights": random_weights}
+    facts["is_onnx"] = source.is_onnx
     if source.is_onnx:
         return {**facts, "onnx": str(source.model)}
-    if not {"ort", "openvino"} & set(question.shared["engines"]):
+    if not question.shared["wants_onnx"]:
         return facts
     try:
         return {**facts, "onnx": str(exported(source, folder / "model.onnx"))}
@@ -98,15 +113,15 @@ def prepare(question: Question) -> dict[str, Any]:
         return {**facts, "onnx_error": reason(e)}
 
 
-def chosen_inputs(question: Question, artifact: Artifact, source: Original | None) -> list[Any]:
+def chosen_inputs(setup: Setup, artifact: Artifact, source: Original | None = None) -> list[Any]:
     """The source's own example inputs, or random ones where it has none or ``--dim`` asks for other sizes."""
     from .inputs import choose_sizes, random_inputs
 
-    if source is not None and (source.args or source.kwargs) and not question.dims:
+    if source is not None and (source.args or source.kwargs) and not setup.dims:
         from .artifact import bind_inputs
 
         return bind_inputs(artifact.module, artifact.manifest, source.args, source.kwargs)
-    return random_inputs(artifact.module, choose_sizes(artifact.module, question.dims), question.seed)
+    return random_inputs(artifact.module, choose_sizes(artifact.module, setup.dims), setup.seed)
 
 
 def exported(source: Original, path: Path) -> Path:

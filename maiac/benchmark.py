@@ -11,42 +11,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any
 
+from .bench_source import Setup
+from .engines import ENGINES, PEERS
 from .ir.errors import MaiaError
 from .runtime.threads import VARIABLES, default_threads
 
 if TYPE_CHECKING:
     from .profile import Profile
     from .writer import Progress
-
-ENGINES = ("maiac", "ort", "openvino", "inductor", "eager")
-TITLES = {
-    "maiac": "maiac",
-    "ort": "ONNX Runtime",
-    "openvino": "OpenVINO",
-    "inductor": "Inductor (freezing)",
-    "eager": "eager PyTorch",
-}
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What every engine runs: an artifact's inputs, the artifact or its source, threads (0: as many as a run has).
-
-    outputs: a folder where every engine leaves the outputs of its first run, as ``NAME.pt``. environment: variables
-    for the engines' processes.
-    """
-
-    artifact: str
-    source: str = ""
-    seed: int = 0
-    dims: dict[str, int] = field(default_factory=dict[str, int])
-    threads: int = 0
-    outputs: str = ""
-    environment: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass
@@ -111,55 +87,70 @@ class Measured:
         return self.best_peer.median / ours.median if ours and self.best_peer else None
 
 
-def measure(
-    setup: Setup, engines: Sequence[str], *, rounds: int, seconds: float, progress: Progress | None = None
-) -> Measured:
-    """Time engines on the same inputs. MAIA0711 where ours fails, or all others do."""
-    report = progress or _silent
-    failures: dict[str, str] = {}
-    with contextlib.ExitStack() as stack:
-        shared = _prepared(setup, engines, report, stack)
+@dataclass(frozen=True)
+class Bench:
+    """Engines that are to run, with what was made once for all of them; see ``bench``."""
+
+    setup: Setup
+    engines: Sequence[str]
+    shared: Mapping[str, Any]
+    report: Progress
+
+    def measure(self, *, rounds: int, seconds: float) -> Measured:
+        """Time the engines. MAIA0711 where ours fails, or all others do."""
+        with contextlib.ExitStack() as stack:
+            failures: dict[str, str] = {}
+            workers = self._started(stack, failures)
+            for turn, worker in ((t, w) for t in range(rounds) for w in list(workers)):
+                self.report(f"turn {turn + 1}: {worker.engine}", turn, rounds)
+                try:
+                    worker.timing.times += worker.ask({"seconds": seconds})["times"]
+                except MaiaError as e:
+                    failures[worker.engine] = _reason(e)
+                    workers.remove(worker)
+                    _refuse_failures(self.engines, failures)
+        return Measured([w.timing for w in workers], failures)
+
+    def _started(self, stack: contextlib.ExitStack, failures: dict[str, str]) -> list[Worker]:
         workers: list[Worker] = []
-        for i, engine in enumerate(engines):
-            report(f"starting {engine}", i, len(engines))
+        for i, engine in enumerate(self.engines):
+            self.report(f"starting {engine}", i, len(self.engines))
             try:
-                workers.append(stack.enter_context(Worker(engine, setup, shared)))
+                workers.append(stack.enter_context(Worker(engine, self.setup, self.shared)))
             except MaiaError as e:
                 failures[engine] = _reason(e)
-        _refuse_failures(engines, failures)
-        for turn, worker in ((t, w) for t in range(rounds) for w in list(workers)):
-            report(f"turn {turn + 1}: {worker.engine}", turn, rounds)
-            try:
-                worker.timing.times += worker.ask({"seconds": seconds})["times"]
-            except MaiaError as e:
-                failures[worker.engine] = _reason(e)
-                workers.remove(worker)
-                _refuse_failures(engines, failures)
-    return Measured([w.timing for w in workers], failures)
+        _refuse_failures(self.engines, failures)
+        return workers
+
+    def profile(self, *, seconds: float, fresh_peaks: bool = False) -> Profile:
+        """Watch the artifact's steps for so long, in a process of its own. MAIA0711 where it does not run."""
+        from .profile import Profile
+
+        self.report("profiling", 0, 0)
+        asked = {"seconds": seconds, "fresh_peaks": fresh_peaks}
+        with Worker("profile", self.setup, {**self.shared, **asked}) as worker:
+            return Profile.from_json(worker.facts)
+
+
+@contextlib.contextmanager
+def bench(setup: Setup, engines: Sequence[str] = ("maiac",), progress: Progress | None = None) -> Generator[Bench]:
+    """Engines on the same inputs: the source's own, made by a process of its own that exports to ONNX as well.
+
+    Without a source each process makes the same random ones.
+    """
+    report = progress or _silent
+    with tempfile.TemporaryDirectory(prefix="maiac-bench-") as folder:
+        shared: Mapping[str, Any] = {}
+        if setup.source:
+            wants_onnx = any(ENGINES[e].takes_onnx for e in engines)
+            report("making inputs; exporting to ONNX" if wants_onnx else "making inputs", 0, 0)
+            with Worker("prepare", setup, {"folder": folder, "wants_onnx": wants_onnx}) as worker:
+                shared = worker.facts
+        yield Bench(setup, engines, shared, report)
 
 
 def _silent(what: str, done: int, total: int) -> None:
     """Nobody watches."""
-
-
-def profiled(setup: Setup, *, seconds: float, fresh_peaks: bool = False, progress: Progress | None = None) -> Profile:
-    """Watch the artifact's steps for so long, in a process of its own. MAIA0711 where it does not run."""
-    from .profile import Profile
-
-    if progress:
-        progress("profiling", 0, 0)
-    with Worker("profile", setup, {"seconds": seconds, "fresh_peaks": fresh_peaks}) as worker:
-        return Profile.from_json(worker.facts)
-
-
-def _prepared(setup: Setup, engines: Sequence[str], report: Progress, stack: contextlib.ExitStack) -> Mapping[str, Any]:
-    """What is made once for all engines, in a process of its own: the inputs, and an ONNX file where one is wanted."""
-    if list(engines) == ["maiac"]:
-        return {}
-    report("making inputs; exporting to ONNX" if {"ort", "openvino"} & set(engines) else "making inputs", 0, 0)
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="maiac-bench-"))
-    with Worker("prepare", setup, {"folder": folder, "engines": list(engines)}) as worker:
-        return worker.facts
 
 
 def _reason(error: MaiaError) -> str:
@@ -199,8 +190,8 @@ class Worker:
             )
             self.files = files.pop_all()  # it is open as long as the process runs
         try:
-            told = {k: v for k, v in asdict(setup).items() if k != "environment"}
-            question = {"engine": engine, "setup": {**told, "threads": threads}, "shared": dict(shared or {})}
+            told = asdict(replace(setup, threads=threads))
+            question = {"engine": engine, "setup": told, "shared": dict(shared or {})}
             self.facts: dict[str, Any] = self.ask(question)
         except BaseException:
             self.close()
@@ -252,14 +243,10 @@ class Worker:
                     pipe.close()
 
 
-def names_of(text: str) -> Iterator[str]:
-    """The engines of a list with commas; MAIA0706 for one that does not exist, or stands there twice."""
-    seen: set[str] = set()
-    for name in (part.strip() for part in text.split(",")):
-        if not name:
-            continue
-        if name not in ENGINES[1:]:
-            raise MaiaError("MAIA0706", f"--vs {name}: expected one of {', '.join(ENGINES[1:])}")
-        if name not in seen:
-            yield name
-        seen.add(name)
+def names_of(text: str) -> list[str]:
+    """The engines of a list with commas, each once; MAIA0706 for one that does not exist."""
+    names = list(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+    for name in names:
+        if name not in PEERS:
+            raise MaiaError("MAIA0706", f"--vs {name}: expected one of {', '.join(PEERS)}")
+    return names

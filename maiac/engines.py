@@ -9,28 +9,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .bench_source import Question, chosen_inputs, original, prepare, reason
+from .bench_source import Question, Setup, chosen_inputs, original, prepare, reason
 from .ir.errors import MaiaError
+from .timing import Run, timed, turn
 
 if TYPE_CHECKING:
     from .artifact import Artifact
 
 WARMUPS = 3
-LEAST_RUNS = 3  # of a turn, however long one takes
-_PACKAGES = {
-    "ort": ("", "onnxruntime"),
-    "openvino": ("", "openvino"),
-    "inductor": ("inductor of ", "torch"),
-    "eager": ("eager ", "torch"),
-}
-
-Run = Callable[[], Any]
 
 
 def main() -> None:
@@ -38,7 +30,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not stand between the answers
     first: dict[str, Any] = json.loads(sys.stdin.readline())
-    question = Question(first["engine"], **first["setup"], shared=first["shared"])
+    question = Question(first["engine"], Setup(**first["setup"]), first["shared"])
     try:
         if question.engine in _ONCE:
             _answer(answers, _ONCE[question.engine](question))
@@ -64,41 +56,30 @@ def _started(question: Question) -> tuple[Run, dict[str, Any]]:
     """The engine after its first runs, and what there is to say about them."""
     import torch
 
-    torch.set_num_threads(question.threads)
-    start = time.perf_counter()
-    run = _OPENERS[question.engine](question)
-    ready = time.perf_counter()
-    made = run()
-    first = time.perf_counter()
-    if question.outputs:
-        torch.save(tensors_of(made), Path(question.outputs) / f"{question.engine}.pt")
+    torch.set_num_threads(question.setup.threads)
+    runs: list[Run] = []
+    ready = timed(lambda: runs.append(ENGINES[question.engine].open(question)))
+    (run,) = runs
+    made: list[Any] = []
+    first = timed(lambda: made.append(run()))
+    if question.setup.outputs:
+        torch.save(tensors_of(made), Path(question.setup.outputs) / f"{question.engine}.pt")
     for _ in range(WARMUPS):
         run()
-    return run, {"ready": ready - start, "first": first - ready, "versions": versions(question.engine)}
-
-
-def turn(run: Run, seconds: float) -> list[float]:
-    """Seconds of each run of a turn."""
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < LEAST_RUNS or time.perf_counter() < end:
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return times
+    return run, {"ready": ready, "first": first, "versions": versions(question.engine)}
 
 
 def versions(engine: str) -> str:
     """``onnxruntime 1.23.0``"""
-    if engine == "maiac":
-        from . import __version__
+    from . import __version__
 
+    found = ENGINES[engine]
+    if engine == "maiac":
         return f"maiac {__version__}"
-    before, package = _PACKAGES[engine]
     try:
-        return f"{before}{package} {version(package)}"
+        return f"{found.prefix}{found.package} {version(found.package)}"
     except PackageNotFoundError:  # built by hand
-        return f"{before}{package}"
+        return f"{found.prefix}{found.package}"
 
 
 def tensors_of(made: Any) -> list[Any]:
@@ -117,7 +98,7 @@ def profile(question: Question) -> dict[str, Any]:
 
     from .profile import profile as watch
 
-    torch.set_num_threads(question.threads)
+    torch.set_num_threads(question.setup.threads)
     artifact, inputs = _loaded(question)
     shared = question.shared
     return watch(artifact, inputs, shared["seconds"], fresh_peaks=shared["fresh_peaks"]).to_json()
@@ -138,10 +119,8 @@ def _loaded(question: Question) -> tuple[Artifact, list[Any]]:
     """The artifact and its inputs."""
     from .artifact import load
 
-    artifact = load(question.artifact)
-    if "inputs" in question.shared:
-        return artifact, _inputs(question)[1]
-    return artifact, chosen_inputs(question, artifact, original(question.source) if question.source else None)
+    artifact = load(question.setup.artifact)
+    return artifact, _inputs(question)[1] if "inputs" in question.shared else chosen_inputs(question.setup, artifact)
 
 
 def _ours(question: Question) -> Run:
@@ -170,7 +149,7 @@ def _ort(question: Question) -> Run:
 
     file = _onnx_file(question)
     options = ort.SessionOptions()
-    options.intra_op_num_threads = question.threads
+    options.intra_op_num_threads = question.setup.threads
     options.log_severity_level = 3
     session: Any = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     arrays = _arrays(_inputs(question)[1])
@@ -189,7 +168,7 @@ def _openvino(question: Question) -> Run:
     model = ov.Core().read_model(_onnx_file(question))
     hints = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": question.threads,
+        "INFERENCE_NUM_THREADS": question.setup.threads,
         "INFERENCE_PRECISION_HINT": "f32",
     }
     request = ov.compile_model(model, "CPU", hints).create_infer_request()
@@ -217,10 +196,11 @@ def _torch_call(question: Question) -> tuple[Any, tuple[Any, ...], dict[str, Any
     from .runtime import tree
     from .sources import kind_of
 
-    if question.shared.get("is_onnx"):
-        raise MaiaError("MAIA0711", f"PyTorch cannot run {question.source} ({kind_of(question.source)})")
+    path = question.setup.source
+    if question.shared["is_onnx"]:
+        raise MaiaError("MAIA0711", f"PyTorch cannot run {path} ({kind_of(path)})")
     form, inputs = _inputs(question)
-    model = original(question.source).model
+    model = original(path, random_weights=question.shared["random_weights"]).model
     if isinstance(model, torch.export.ExportedProgram):
         model = model.module()
     args, kwargs = tree.unflatten(form, inputs)
@@ -254,14 +234,30 @@ def _inductor(question: Question) -> Run:
     return run
 
 
-_ONCE: dict[str, Callable[[Question], dict[str, Any]]] = {"prepare": prepare, "profile": profile}
-_OPENERS: dict[str, Callable[[Question], Run]] = {
-    "maiac": _ours,
-    "ort": _ort,
-    "openvino": _openvino,
-    "inductor": _inductor,
-    "eager": _eager,
+@dataclass(frozen=True)
+class Engine:
+    """An engine: its title in tables, what makes it ready to run, and the package that its version is that of.
+
+    prefix: what stands before the package's name. takes_onnx: whether it runs the source's ONNX file.
+    """
+
+    title: str
+    open: Callable[[Question], Run]
+    package: str
+    prefix: str = ""
+    takes_onnx: bool = False
+
+
+ENGINES = {
+    "maiac": Engine("maiac", _ours, "maiac"),
+    "ort": Engine("ONNX Runtime", _ort, "onnxruntime", takes_onnx=True),
+    "openvino": Engine("OpenVINO", _openvino, "openvino", takes_onnx=True),
+    "inductor": Engine("Inductor (freezing)", _inductor, "torch", prefix="inductor of "),
+    "eager": Engine("eager PyTorch", _eager, "torch", prefix="eager "),
 }
+PEERS = [name for name in ENGINES if name != "maiac"]
+
+_ONCE: dict[str, Callable[[Question], dict[str, Any]]] = {"prepare": prepare, "profile": profile}
 
 
 if __name__ == "__main__":

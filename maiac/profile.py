@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .ir.errors import Location, MaiaError
 from .peaks import Peaks, machine_peaks
+from .runtime.arena import MemoryReport
 from .runtime.profiling import StepTime
+from .timing import LEAST_RUNS, timed, turn
 
 if TYPE_CHECKING:
     from .artifact import Artifact
-
-LEAST_RUNS = 3
 
 
 @dataclass
 class Profile:
     """The steps of a typical run, what such a run takes when nobody looks (seconds), and what the machine can do.
 
-    ``why``: the reason where there are no peaks.
+    ``why``: the reason where there are no peaks. ``memory``: what a run needs, and when.
     """
 
     steps: list[StepTime]
     run: float
     peaks: Peaks | None = None
     why: str = ""
+    memory: MemoryReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which ``from_json`` makes the profile again."""
@@ -38,7 +38,9 @@ class Profile:
     def from_json(value: dict[str, Any]) -> Profile:
         """See ``to_json``."""
         steps = [replace(StepTime(**s), loc=Location(**s["loc"])) for s in value["steps"]]
-        return Profile(steps, value["run"], Peaks(**value["peaks"]) if value["peaks"] else None, value["why"])
+        peaks = Peaks(**value["peaks"]) if value["peaks"] else None
+        memory = MemoryReport.from_json(value["memory"]) if value["memory"] else None
+        return Profile(steps, value["run"], peaks, value["why"], memory)
 
 
 def profile(artifact: Artifact, inputs: Sequence[Any], seconds: float, *, fresh_peaks: bool = False) -> Profile:
@@ -52,33 +54,37 @@ def profile(artifact: Artifact, inputs: Sequence[Any], seconds: float, *, fresh_
         artifact.run(inputs)
     watched: list[list[StepTime]] = []
     plain: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(plain) < LEAST_RUNS or time.perf_counter() < end:
-        start = time.perf_counter()
-        artifact.run(inputs)
-        plain.append(time.perf_counter() - start)
+
+    def both() -> None:
+        plain.append(timed(lambda: artifact.run(inputs)))
         watched.append(artifact.executor.profile(inputs))
-    return Profile(typical(watched), statistics.median(plain), peaks, why)
+
+    turn(both, seconds)
+    memory = artifact.executor.memory_report(inputs)
+    return Profile(typical(watched), statistics.median(plain), peaks, why, memory)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Row:
     """What one kernel did at one place of the model, in one run."""
 
-    name: str
-    place: str
-    kind: str
+    name: str = ""
+    place: str = ""
+    kind: str = ""
     calls: int = 0
     seconds: float = 0.0
     flops: int = 0
     bytes: int = 0
 
-    def add(self, step: StepTime) -> None:
-        """Count one more step in."""
-        self.calls += 1
-        self.seconds += step.seconds
-        self.flops += step.flops
-        self.bytes += step.bytes
+    def __add__(self, other: Row) -> Row:
+        """Both together, under this one's name."""
+        return replace(
+            self,
+            calls=self.calls + other.calls,
+            seconds=self.seconds + other.seconds,
+            flops=self.flops + other.flops,
+            bytes=self.bytes + other.bytes,
+        )
 
     def figures(self, total: float, peaks: Peaks | None) -> dict[str, Any]:
         """The row with what follows from it: its share, rates per second, and the part of the roofline bound that it
@@ -111,27 +117,25 @@ def typical(runs: Sequence[Sequence[StepTime]]) -> list[StepTime]:
 
 def by_place(steps: Iterable[StepTime]) -> list[Row]:
     """One row for each kernel at each place, the costliest first."""
-    return _rows((Row(s.name, place_of(s.loc), s.kind), s) for s in steps)
+    return _merged(Row(s.name, place_of(s.loc), s.kind, 1, s.seconds, s.flops, s.bytes) for s in steps)
 
 
 def by_kernel(steps: Iterable[StepTime]) -> list[Row]:
     """One row for each kernel, the costliest first."""
-    return _rows((Row(s.name, "", s.kind), s) for s in steps)
+    return _merged(replace(r, place="") for r in by_place(steps))
 
 
-def _rows(named: Iterable[tuple[Row, StepTime]]) -> list[Row]:
+def _merged(rows: Iterable[Row]) -> list[Row]:
     found: dict[tuple[str, str, str], Row] = {}
-    for row, step in named:
-        found.setdefault((row.name, row.place, row.kind), row).add(step)
+    for row in rows:
+        key = (row.name, row.place, row.kind)
+        found[key] = found[key] + row if key in found else row
     return sorted(found.values(), key=lambda r: -r.seconds)
 
 
-def total_row(steps: Iterable[StepTime]) -> Row:
-    """All steps together."""
-    total = Row("total", "", "")
-    for step in steps:
-        total.add(step)
-    return total
+def total_row(rows: Iterable[Row], name: str = "total") -> Row:
+    """All rows together."""
+    return sum(rows, Row(name))
 
 
 def place_of(loc: Location) -> str:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..console import JsonFlag, emit, err, out, plural, progress, seconds_text, table
+from ..console import JsonFlag, bytes_text, emit, err, out, plural, progress, seconds_text, table
 from .options import ArtifactArgument, DimOption, SeedOption, read_dims
 
 if TYPE_CHECKING:
     from ..benchmark import Measured, Timing
     from ..profile import Profile, Row
+    from ..runtime.arena import MemoryReport
 
 LONGEST_PLACE = 60  # characters of a module path that the table shows: its end
+LONGEST_CHART = 20  # lines of a memory plan
 
 
 def bench(
@@ -45,7 +47,9 @@ def bench(
     Each engine runs in a process of its own; they take turns on the same inputs: those that the source gives, or
     random ones. PyTorch sources are exported to ONNX for ort and openvino.
     """
-    from ..benchmark import Setup, measure, names_of, profiled
+    from ..bench_source import Setup
+    from ..benchmark import bench as opened
+    from ..benchmark import names_of
     from ..ir.errors import MaiaError
     from ..storage import require_folder
     from .run import require_artifact
@@ -58,10 +62,10 @@ def bench(
         require_folder(Path(trace))
     setup = Setup(artifact, source, seed, read_dims(dim), threads)
     watched: Profile | None = None
-    with progress() as report:
-        results = measure(setup, engines, rounds=rounds, seconds=seconds, progress=report)
+    with progress() as report, opened(setup, engines, report) as ready:
+        results = ready.measure(rounds=rounds, seconds=seconds)
         if profile or trace:
-            watched = profiled(setup, seconds=seconds, fresh_peaks=fresh_peaks, progress=report)
+            watched = ready.profile(seconds=seconds, fresh_peaks=fresh_peaks)
     if watched and trace:
         from ..trace import trace as events
         from ..trace import write_trace
@@ -132,26 +136,39 @@ def _profile_json(profile: Profile) -> dict[str, Any]:
 
     from ..profile import by_kernel, by_place, total_row
 
-    total = total_row(profile.steps)
+    places, kernels = by_place(profile.steps), by_kernel(profile.steps)
+    total = total_row(kernels)
     return {
         "run": profile.run,
         "peaks": asdict(profile.peaks) if profile.peaks else None,
         "why_no_peaks": profile.why,
         "total": total.figures(total.seconds, profile.peaks),
-        "places": [r.figures(total.seconds, profile.peaks) for r in by_place(profile.steps)],
-        "kernels": [r.figures(total.seconds, profile.peaks) for r in by_kernel(profile.steps)],
+        "places": [r.figures(total.seconds, profile.peaks) for r in places],
+        "kernels": [r.figures(total.seconds, profile.peaks) for r in kernels],
+        "memory": _memory_json(profile.memory) if profile.memory else None,
+    }
+
+
+def _memory_json(memory: MemoryReport) -> dict[str, Any]:
+    return {
+        "arena": memory.arena,
+        "lower_bound": memory.lower_bound,
+        "outside": memory.outside,
+        "plans": {name: plan.to_json() for name, plan in memory.plans.items()},
     }
 
 
 def _show_profile(profile: Profile, top: int) -> None:
     from ..profile import by_kernel, by_place, total_row
 
-    total = total_row(profile.steps)
     places, kernels = by_place(profile.steps), by_kernel(profile.steps)
+    total = total_row(kernels)
     _print_rows("Kernels", kernels[:top], kernels[top:], total, profile, where=False)
     _print_rows("Places", places[:top], places[top:], total, profile, where=True)
     outside = f"a run takes {seconds_text(profile.run)} when nobody looks, its steps {seconds_text(total.seconds)}"
     out().print(f"[dim]{outside}[/dim]")
+    if profile.memory:
+        _show_memory(profile.memory)
     peaks = profile.peaks
     if peaks is None:
         err().print(f"the machine's peaks are not known: {profile.why}", markup=False, soft_wrap=True)
@@ -160,12 +177,24 @@ def _show_profile(profile: Profile, top: int) -> None:
     out().print(f"[dim]measured peaks: {can}; the bound is the slower of both for a step's work[/dim]")
 
 
+def _show_memory(memory: MemoryReport) -> None:
+    """How full each arena is while a run goes on: ``#`` is alive, ``.`` a hole below something alive."""
+    for name, plan in memory.plans.items():
+        if plan.arena:
+            out().print(f"\nMemory, {name}: {plan.text(LONGEST_CHART)}", markup=False, highlight=False, soft_wrap=True)
+    out().print(
+        f"[dim]arenas {bytes_text(memory.arena)}, values beside them {bytes_text(memory.outside)} at most[/dim]"
+    )
+
+
 def _print_rows(title: str, rows: list[Row], rest: list[Row], total: Row, profile: Profile, *, where: bool) -> None:
+    from ..profile import total_row
+
     figures = ["calls", "time", "share", "GFLOP/s", "GB/s", "of bound"]
     listed = table("kernel", *(["place"] if where else []), *figures, right=figures, title=title)
     shown: list[tuple[str, str, Row]] = [(r.name, r.place, r) for r in rows]
     if rest:
-        shown.append((plural(len(rest), "other"), "", _sum(rest)))
+        shown.append((plural(len(rest), "other"), "", total_row(rest)))
     for name, place, row in [*shown, ("total", "", total)]:
         f = row.figures(total.seconds, profile.peaks)
         listed.add_row(
@@ -179,14 +208,3 @@ def _print_rows(title: str, rows: list[Row], rest: list[Row], total: Row, profil
             f"{100 * f['of_bound']:.0f}%" if f["of_bound"] is not None else "",
         )
     out().print(listed)
-
-
-def _sum(rows: list[Row]) -> Row:
-    from ..profile import Row
-
-    made = Row("", "", "")
-    for r in rows:
-        made = Row(
-            "", "", "", made.calls + r.calls, made.seconds + r.seconds, made.flops + r.flops, made.bytes + r.bytes
-        )
-    return made

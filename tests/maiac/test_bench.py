@@ -17,10 +17,12 @@ import torch
 
 import maiac
 from maiac import MaiaError
-from maiac.bench_source import Question, chosen_inputs, original
-from maiac.benchmark import Measured, Setup, Timing, Worker, measure, names_of, profiled
+from maiac.bench_source import Setup, chosen_inputs, original
+from maiac.benchmark import Measured, Timing, Worker, names_of
+from maiac.benchmark import bench as opened
 from maiac.cli import run_command
-from maiac.engines import tensors_of, turn, versions
+from maiac.engines import tensors_of, versions
+from maiac.timing import in_turns, turn
 from tests.maiac.samples import linear_text, onnx_mlp
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +78,11 @@ def bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
+def measure(setup: Setup, engines: list[str]) -> Measured:
+    with opened(setup, engines) as ready:
+        return ready.measure(rounds=1, seconds=0.01)
+
+
 @pytest.mark.slow
 def test_an_engine_that_is_missing_does_not_stop_the_others(mlp, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "openvino.py").write_text("raise ImportError('not here')")
@@ -126,13 +133,13 @@ def test_openvino_is_asked_for_latency_on_so_many_threads(mlp, tmp_path: Path, c
 def test_where_all_others_fail_the_command_does(mlp, tmp_path: Path):
     (tmp_path / "openvino.py").write_text("raise ImportError('not here')")
     with pytest.raises(MaiaError, match="openvino is not installed") as caught:
-        measure(Setup(mlp[1], mlp[0]), ["maiac", "openvino", "eager"], rounds=1, seconds=0.01)
+        measure(Setup(mlp[1], mlp[0]), ["maiac", "openvino", "eager"])
     assert caught.value.code == "MAIA0711" and "PyTorch cannot run" in caught.value.details[0]
 
 
 def test_where_ours_fails_the_command_does(mlp):
     with pytest.raises(MaiaError, match="no symbolic dim Q") as caught:
-        measure(Setup(mlp[1], dims={"Q": 3}), ["maiac"], rounds=1, seconds=0.01)
+        measure(Setup(mlp[1], dims={"Q": 3}), ["maiac"])
     assert caught.value.code == "MAIA0711"
 
 
@@ -140,7 +147,7 @@ def test_where_ours_fails_the_command_does(mlp):
 def test_a_source_that_no_other_engine_runs(mlp, tmp_path: Path):
     (tmp_path / "m.maia").write_text(linear_text())
     with pytest.raises(MaiaError, match="no other engine runs"):
-        measure(Setup(mlp[1], "m.maia"), ["maiac", "ort"], rounds=1, seconds=0.01)
+        measure(Setup(mlp[1], "m.maia"), ["maiac", "ort"])
 
 
 def test_names_of_engines():
@@ -156,9 +163,27 @@ def test_ratios():
     assert Measured([ours], {}).ratio is None and Measured([peer], {}).ratio is None
 
 
-def test_a_turn_has_some_runs_however_long_they_take():
-    assert len(turn(lambda: time.sleep(0.002), 0.001)) == 3
-    assert len(turn(lambda: None, 0.01)) > 3
+class Clock:
+    """Time that passes as told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("maiac.timing.clock", lambda: self.now)
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_turn_has_some_runs_however_long_they_take(monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(monkeypatch)
+    assert turn(lambda: clock.spend(2.0), 1.0) == [2.0] * 3
+    assert turn(lambda: clock.spend(0.25), 1.0) == [0.25] * 4
+
+
+def test_turns_share_the_time(monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(monkeypatch)
+    quick, slow = in_turns([lambda: clock.spend(0.25), lambda: clock.spend(1.5)], 8.0, turns=4)
+    assert quick == [0.25] * 4 * 4 and slow == [1.5] * 4  # a second each in every turn
 
 
 # **** PyTorch sources ****
@@ -185,7 +210,7 @@ def test_a_factory_runs_on_every_engine(tmp_path: Path, capsys: pytest.CaptureFi
     maiac.compile("cell:make").save("cell.maia")
     (tmp_path / "out").mkdir()
     engines = ["maiac", "ort", "inductor", "eager"]
-    found = measure(Setup("cell.maia", "cell:make", outputs="out"), engines, rounds=1, seconds=0.01)
+    found = measure(Setup("cell.maia", "cell:make", outputs="out"), engines)
     assert [t.engine for t in found.timings] == engines and found.failures == {}
     outputs = [torch.load(f"out/{e}.pt", weights_only=True) for e in engines]
     for made in outputs[:-1]:
@@ -199,7 +224,7 @@ def test_a_pt2_file_runs_on_every_engine(tmp_path: Path):
     torch.export.save(torch.export.export(model, (torch.randn(3, 8),)), "m.pt2")
     maiac.compile("m.pt2").save("m.maia")
     (tmp_path / "out").mkdir()
-    found = measure(Setup("m.maia", "m.pt2", outputs="out"), ["maiac", "ort", "eager"], rounds=1, seconds=0.01)
+    found = measure(Setup("m.maia", "m.pt2", outputs="out"), ["maiac", "ort", "eager"])
     assert [t.engine for t in found.timings] == ["maiac", "ort", "eager"]
     ours, ort, eager = (torch.load(f"out/{e}.pt", weights_only=True) for e in ("maiac", "ort", "eager"))
     torch.testing.assert_close(ours, eager)
@@ -213,9 +238,31 @@ def test_a_model_that_cannot_be_exported_runs_on_eager(tmp_path: Path):
     (tmp_path / "plain.py").write_text(code)
     maiac.compile("plain:make").save("plain.maia")
     (tmp_path / "onnxscript.py").write_text("raise RuntimeError('broken')")
-    found = measure(Setup("plain.maia", "plain:make"), ["maiac", "ort", "eager"], rounds=1, seconds=0.01)
+    found = measure(Setup("plain.maia", "plain:make"), ["maiac", "ort", "eager"])
     assert [t.engine for t in found.timings] == ["maiac", "eager"]
     assert "could not be exported to ONNX" in found.failures["ort"]
+
+
+@pytest.mark.slow
+def test_a_folder_without_weights_runs_where_the_artifact_has_random_ones(tmp_path: Path, monkeypatch):
+    from transformers import LlamaForCausalLM
+
+    from tests.models.zoo import llama_config
+
+    model = LlamaForCausalLM(llama_config(1, hidden_size=32, intermediate_size=32, num_attention_heads=4))
+    model.config.architectures = ["LlamaForCausalLM"]
+    model.config.save_pretrained("llama")
+    # transformers imports torchvision by itself, which may be one for another torch (see conftest).
+    shim = "from tests._torchvision_shim import declare_operators\ndeclare_operators()\n"
+    (tmp_path / "sitecustomize.py").write_text(shim)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    maiac.compile("llama", random_weights=True).save("llama.maia")
+    (tmp_path / "out").mkdir()
+    with opened(Setup("llama.maia", "llama", outputs="out"), ["maiac", "eager"]) as ready:
+        assert ready.measure(rounds=1, seconds=0.01).failures == {}
+        assert ready.profile(seconds=0.01).steps
+    ours, eager = (torch.load(f"out/{e}.pt", weights_only=True) for e in ("maiac", "eager"))
+    torch.testing.assert_close(ours, eager, rtol=1e-3, atol=1e-4)
 
 
 def test_sources_are_opened_without_capturing_them(tmp_path: Path, mlp):
@@ -234,7 +281,7 @@ def test_inputs_are_the_source_s_own_unless_sizes_are_asked_for(tmp_path: Path, 
     (tmp_path / "three.py").write_text("import torch\ndef make(): return torch.nn.ReLU(), (torch.ones(7, 5),)\n")
     source = original("three:make")
 
-    asked = Question("maiac", "", "", 0, {}, 1, "", {})
+    asked = Setup("")
     artifact.manifest = maiac.compile(torch.nn.ReLU(), (torch.ones(7, 5),)).manifest
     assert chosen_inputs(asked, artifact, source)[0].shape == (7, 5)
     assert chosen_inputs(replace(asked, dims={"N": 9}), artifact, source)[0].shape == (9, 5)
@@ -259,6 +306,8 @@ def test_profile_and_trace(mlp, tmp_path: Path, monkeypatch, capsys: pytest.Capt
     assert total["calls"] == sum(r["calls"] for r in found["profile"]["places"]) > 0
     assert total["seconds"] == pytest.approx(sum(r["seconds"] for r in found["profile"]["kernels"]))
     assert found["profile"]["run"] > 0 and total["share"] == 1
+    memory = found["profile"]["memory"]
+    assert memory["arena"] == sum(p["arena"] for p in memory["plans"].values()) >= memory["lower_bound"]
     events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     assert [e["ph"] for e in events] == ["M", "M"] + ["X"] * total["calls"]
 
@@ -269,7 +318,7 @@ def test_the_profile_is_shown(mlp, tmp_path: Path, monkeypatch, capsys: pytest.C
     monkeypatch.setenv("MAIAC_CACHE_DIR", str(tmp_path / "cache"))
     assert run_command(["bench", mlp[1], "--profile", "--top", "1", "--rounds", "1", "--seconds", "0.02"]) == 0
     said = capsys.readouterr()
-    for text in ("Kernels", "Places", "GFLOP/s", "of bound", "total", "a run takes"):
+    for text in ("Kernels", "Places", "GFLOP/s", "of bound", "total", "a run takes", "values beside them"):
         assert text in said.out
     assert "the machine's peaks are not known" in said.err
 
@@ -280,8 +329,8 @@ def test_a_trace_that_cannot_be_written_stops_before_anything_runs(mlp, capsys: 
 
 
 def test_a_profile_of_what_does_not_run(mlp):
-    with pytest.raises(MaiaError, match="no symbolic dim Q"):
-        profiled(Setup(mlp[1], dims={"Q": 3}), seconds=0.01)
+    with pytest.raises(MaiaError, match="no symbolic dim Q"), opened(Setup(mlp[1], dims={"Q": 3})) as ready:
+        ready.profile(seconds=0.01)
 
 
 # **** the end ****

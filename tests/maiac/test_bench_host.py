@@ -123,13 +123,10 @@ def test_unknown_models_are_named():
 
 def small_decode() -> tuple[models.Decode, tuple[torch.Tensor, torch.Tensor]]:
     models._declare_torchvision()
-    from transformers import LlamaForCausalLM
-
-    config = models.llama_config()
-    config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.vocab_size = 2, 96, 64, 50
-    config.head_dim = 8
+    small = {"num_hidden_layers": 2, "hidden_size": 96, "intermediate_size": 64, "vocab_size": 50, "head_dim": 8}
     torch.manual_seed(0)
-    return models.Decode(LlamaForCausalLM(config), 6).eval(), (torch.tensor([[3]]), torch.tensor([0]))
+    model = models._transformer("Llama", "ForCausalLM", {**models.LLAMA, **small})
+    return models.Decode(model, 6).eval(), (torch.tensor([[3]]), torch.tensor([0]))
 
 
 def test_decoding_token_by_token_is_the_whole_sequence():
@@ -174,8 +171,3 @@ def test_the_whole_command(tmp_path: Path):
     assert "| resnet18 |" in done.stdout and "geometric mean" in done.stdout
     found = json.loads((tmp_path / "x.json").read_text())["models"]["resnet18"]
     assert found["load"]["weights"] > 46e6 and found["difference"]["eager"] < 1e-4
-
-
-def test_turns_share_the_time():
-    fast, slow = kernels.in_turns([lambda: None, lambda: sum(range(100_000))], 0.1)
-    assert len(fast) > len(slow) >= kernels.TURNS

@@ -19,7 +19,8 @@ from maiac.ir.errors import Location
 from maiac.peaks import Peaks, machine_peaks
 from maiac.profile import Profile, by_kernel, by_place, place_of, total_row, typical
 from maiac.runtime import Executor
-from maiac.runtime.memory import Layout
+from maiac.runtime.arena import MemoryReport
+from maiac.runtime.memory import Buffer, Layout
 from maiac.runtime.memory_timeline import PlanOverTime, plan_over_time
 from maiac.runtime.plan import Program
 from maiac.runtime.profiling import StepTime
@@ -233,7 +234,7 @@ def test_rows_by_place_and_kernel():
         ("relu", "a", 1),
     ]
     assert [(r.name, r.calls, r.seconds) for r in by_kernel(steps)] == [("conv", 3, 7e-3), ("relu", 1, 0.5e-3)]
-    total = total_row(steps)
+    total = total_row(by_place(steps))
     assert total.calls == 4 and total.flops == 200_000_000
     row = by_place(steps)[1].figures(total.seconds, PEAKS)
     assert row["share"] == pytest.approx(2 / 7.5)
@@ -250,7 +251,8 @@ def test_places():
 
 
 def test_a_profile_survives_json():
-    for given in (Profile([step()], 1e-3, PEAKS), Profile([], 0.0, None, "no compiler")):
+    memory = MemoryReport({"torch": plan_over_time([Buffer(100, 0, 1)], Layout((0,), 128))}, 5, 1, 2)
+    for given in (Profile([step()], 1e-3, PEAKS, "", memory), Profile([], 0.0, None, "no compiler")):
         assert Profile.from_json(json.loads(json.dumps(given.to_json()))) == given
 
 
