@@ -114,7 +114,7 @@ class Context:
         """The same tensor without gaps, its dims in this order; a copy unless it lies so already."""
         wanted = dense(view.dims, order)
         if all(d == 1 or a == b for d, a, b in zip(view.dims, view.strides, wanted, strict=True)):
-            return view
+            return View(view.buffer, view.dims, wanted, view.offset)  # a dim of 1 may have had any stride, as -1
         key = (view, tuple(order))
         if key not in self.copies or view.buffer.kind == "state":  # which may have changed since it was copied
             copy = self.new(view.dtype, view.dims, order)

@@ -18,7 +18,7 @@ from maiac.ir.types import Quantized
 from maiac.runtime.executor import Executor
 from maiac.runtime.weights import HeldTensor
 
-from .harness import Ran, difference, reference
+from .harness import Ran, check, difference, reference
 from .sheet import Sheet, edges, sizes_within
 from .sheets import FAMILIES, sheet
 
@@ -143,6 +143,22 @@ def test_a_flipped_value_may_leave_a_segment():
         x = torch.randn(n, 9)
         for a, b in zip(reference(parse(text), [x]), ran.run([x]), strict=True):
             assert not difference(a, b)
+
+
+def test_a_row_of_a_flipped_value_may_leave_a_segment():
+    text = """
+    module @m {
+      func @main(%x: f32[5, 9]) -> (f32[1, 9], f32[1, 9]) {
+        %0 = exp %x : f32[5, 9]
+        %1 = flip %0 {dims = [0]} : f32[5, 9]
+        %2 = slice %1 {dim = 0, start = 1, end = 2} : f32[1, 9]
+        %3 = slice %0 {dim = 0, start = 2, end = 3} : f32[1, 9]
+        %4 = flip %3 {dims = [0]} : f32[1, 9]
+        return %2, %4
+      }
+    }
+    """
+    check(parse(text), torch.randn(5, 9))
 
 
 def test_a_local_mask_without_heads():
