@@ -223,12 +223,9 @@ def _build(weights: Value, values: Value, result: TensorType, found: Scores, lea
     heads = (tensor_of(q).dims[-3], tensor_of(k).dims[-3]) if len(lead) > 1 else (1, 1)
     if heads[0] != heads[1] != 1:
         return Miss("queries are shared among heads of keys", q)
-    mask: Value | None = None
-    for each in found.masks:
-        term = _term(b, each, lead, dtype, only=len(found.masks) == 1)
-        if term is None:
-            return Miss("the mask has other leading dims than the product, or loses digits in its dtype", each.value)
-        mask = term if mask is None else b.emit("add", mask, term)
+    mask = _mask(b, found.masks, lead, dtype)
+    if isinstance(mask, Miss):
+        return mask
     attrs = {"scale": float(found.scale), "softcap": float(found.softcap)}
     y = b.emit("attention", q, k, v, mask, **attrs)
     if product(tensor_of(y).dims) != product(result.dims):
@@ -244,23 +241,34 @@ def _narrowed(x: Value, dtype: DType) -> Value | None:
     return op.operand(0) if op is not None and tensor_of(op.operand(0)).dtype == dtype else None
 
 
-def _term(b: Rewriter, mask: Mask, lead: Lead, dtype: DType, only: bool) -> Value | None:
-    """What is added to scores; a bool where it is alone and hides with -inf."""
+def _mask(b: Rewriter, masks: tuple[Mask, ...], lead: Lead, dtype: DType) -> Value | Miss | None:
+    """One mask of all, the innermost first; a bool where all hide with -inf."""
+    infinity = float("-inf")
+    hidden = {m.hidden for m in masks} - {None, infinity}
+    if len(hidden) > 1:
+        return Miss("scores are hidden by different numbers", masks[0].value)
+    bools = all(m.hidden == infinity for m in masks)
+    total: Value | None = None
+    for each in reversed(masks):
+        term = _term(b, each, lead, dtype)
+        if term is None:
+            return Miss("the mask has other leading dims than the product, or loses digits in its dtype", each.value)
+        if each.hidden is None or bools:
+            total = term if total is None else b.emit("logical_and" if bools else "add", total, term)
+            continue
+        # A row that sees nothing is the mean of all positions: beside the least number, scores are lost.
+        number = b.constant(infinity if each.hidden == infinity else _least(dtype), dtype)
+        total = b.emit("where", term, b.constant(0.0, dtype) if total is None else total, number)
+    return total
+
+
+def _term(b: Rewriter, mask: Mask, lead: Lead, dtype: DType) -> Value | None:
+    """What is added to scores, or where they are seen."""
     value = lifted(b, mask.value, mask.lead, lead)
-    if value is None:
+    if value is None or (mask.hidden is None and not _keeps_digits(mask.value, dtype)):
         return None
     if mask.hidden is not None:
-        if mask.negated:
-            value = b.emit("logical_not", value)
-        if mask.hidden != float("-inf"):
-            least = _least(dtype)  # a row that sees nothing is the mean of all positions: beside this, scores are lost
-        elif only:
-            return value
-        else:
-            least = mask.hidden
-        return b.emit("where", value, b.constant(0.0, dtype), b.constant(least, dtype))
-    if not _keeps_digits(mask.value, dtype):
-        return None
+        return b.emit("logical_not", value) if mask.negated else value
     if mask.times != 1:
         value = b.emit("mul", value, b.constant(mask.times, DType.F64))
     return value if tensor_of(value).dtype == dtype else b.emit("cast", value, to=dtype)

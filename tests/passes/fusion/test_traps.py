@@ -277,6 +277,36 @@ module @m {
   }
 }
 """),
+    Trap("hidden twice by one number", "attention", """
+module @m {
+  func @main(%q: f32[2,6,8], %k: f32[2,6,8], %c: bool[6,1], %d: bool[6,6]) -> f32[2,6,8] {
+    %0 = transpose %k {perm=[0,2,1]} : f32[2,8,6]
+    %1 = matmul %q, %0 : f32[2,6,6]
+    %h = constant {value=-1e9, dtype=f32} : f32[]
+    %2 = where %d, %1, %h : f32[2,6,6]
+    %3 = where %c, %2, %h : f32[2,6,6]
+    %4 = softmax %3 : f32[2,6,6]
+    %5 = matmul %4, %k : f32[2,6,8]
+    return %5
+  }
+}
+"""),
+    Trap("a finite causal mask and finite padding", "attention", """
+module @m {
+  func @main(%q: f32[2,6,8], %k: f32[2,6,8], %pad: bool[2,1,6]) -> f32[2,6,8] {
+    %i = iota {start=0, end=6, dtype=i64} : i64[6]
+    %r = reshape %i {shape=[6,1]} : i64[6,1]
+    %c = le %i, %r : bool[6,6]
+    %z = constant {value=0.0, dtype=f32} : f32[]
+    %h = constant {value=-1e9, dtype=f32} : f32[]
+    %0 = where %c, %z, %h : f32[6,6]
+    %1 = where %pad, %z, %h : f32[2,1,6]
+    %2 = add %0, %1 : f32[2,6,6]
+    %3 = attention %q, %k, %k, %2 : f32[2,6,8]
+    return %3
+  }
+}
+"""),
 ]  # fmt: skip
 CONTENTS = {
     "bias": torch.tensor([-1.0, 0.5, 2.0, -0.25]).reshape(4, 1, 1),
