@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from maiac.ir.kinds import PRODUCTS
 from maiac.runtime.plan import Slot, Source, Step
 
 from .expr import Unsupported, is_elementwise
 from .lower_images import lower_group_norm
 from .lower_maps import group_of, lower_map
-from .lower_products import PRODUCTS, lower_product
+from .lower_products import lower_product
 from .lower_rows import lower_rows
 from .lowering import HANDLERS, Context
 from .rows import is_row_op, may_join

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from maiac.ir.dims import DimLike, evaluate, product
 from maiac.ir.dtypes import DType
 from maiac.ir.graph import State, Weight
+from maiac.ir.kinds import PRODUCTS
 from maiac.ir.types import TensorType
 from maiac.runtime.plan import Slot, Source, Step
 
@@ -18,8 +19,6 @@ from .loops import Group, attributes, type_of
 from .lowering import CHANNELS_LAST, Context, lowering, numbers
 from .packing import matrix
 from .views import Buffer, Loop, View, nest, require_equal
-
-PRODUCTS = frozenset(["linear", "matmul", "conv"])
 
 
 def lower_product(ctx: Context, step: Step, group: Group) -> None:

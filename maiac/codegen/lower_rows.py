@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from maiac.ir.kinds import ROWS
 from maiac.runtime.plan import Step
 
 from .expr import plain
@@ -10,7 +11,7 @@ from .loops import Group
 from .lower_maps import group_of
 from .lowering import Context, lowering
 from .row_kernel import row_kernel
-from .rows import ROW_OPS, Rows, analyse
+from .rows import Rows, analyse
 from .views import loop_order
 
 
@@ -36,7 +37,7 @@ def _order(rows: Rows, order: list[int], rank: int) -> list[int]:
     return [kept.index(i) for i in order if i in kept]
 
 
-@lowering(*sorted(ROW_OPS))
+@lowering(*sorted(ROWS))
 def single(ctx: Context, step: Step) -> None:
     """A reduction of its own."""
     lower_rows(ctx, group_of(ctx, [step], [step.results[0]]))

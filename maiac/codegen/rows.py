@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 from maiac.ir.dims import DimLike, product
 from maiac.ir.dtypes import DType
+from maiac.ir.kinds import ROWS
+from maiac.ir.kinds import reduced_dims as reduced_by
 from maiac.ir.types import TensorType
 from maiac.runtime.plan import Source, Step
 
 from .expr import Term, Unsupported, compute, cost_class, expression, is_elementwise, literal
 from .loops import Group, Splat, attributes, type_of
 from .views import View
-
-ROW_OPS = frozenset(["softmax", "log_softmax", "layer_norm", "rms_norm", "sum", "mean", "amax", "amin"])
 
 
 @dataclass(eq=False)
@@ -54,23 +54,16 @@ def reduced_dims(step: Step) -> tuple[TensorType, tuple[int, ...]]:
     """The shape that a row operation works on, and the dims that it reduces."""
     operand = step.operands[0]
     assert operand is not None
-    x, a = type_of(operand), attributes(step)
-    if step.op.name in ("softmax", "log_softmax"):
-        return x, (int(a["dim"]) % x.rank,)
-    if step.op.name == "layer_norm":
-        return x, tuple(range(x.rank - int(a["dims"]), x.rank))
-    if step.op.name == "rms_norm":
-        return x, (x.rank - 1,)
-    dims = a["dims"]
-    found = range(x.rank) if dims is None else [int(d) % x.rank for d in dims if isinstance(d, int)]
-    if dims is not None and len(tuple(found)) != len(dims):
+    x = type_of(operand)
+    over = reduced_by(step.op.name, attributes(step), x.rank)
+    if over is None:
         raise Unsupported("dims that only the run tells")
-    return x, tuple(sorted(found))
+    return x, over
 
 
 def analyse(group: Group) -> Rows:
     """The nodes of a group. Unsupported where its shapes do not fit together."""
-    firsts = [reduced_dims(s) for s in group.steps if s.op.name in ROW_OPS]
+    firsts = [reduced_dims(s) for s in group.steps if s.op.name in ROWS]
     type, over = firsts[0]
     if not over or any(t.dims != type.dims or o != over for t, o in firsts):
         raise Unsupported("reductions of different shapes")
@@ -126,7 +119,7 @@ class _Maker:
         """The node of a step's result."""
         name, slot = step.op.name, step.results[0]
         operands = [self.node(v) for v in step.operands if v is not None]
-        if name not in ROW_OPS:
+        if name not in ROWS:
             self.rows.nodes[slot] = self.elementwise(step, operands)
             return
         x = operands[0]
@@ -212,7 +205,7 @@ class _Maker:
 
 def is_row_op(step: Step) -> bool:
     """Whether a step reduces a row."""
-    return step.op.name in ROW_OPS
+    return step.op.name in ROWS
 
 
 def may_join(step: Step) -> bool:
