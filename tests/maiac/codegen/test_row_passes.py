@@ -14,6 +14,7 @@ from maiac.runtime.executor import Executor
 UNARY = ("tanh", "sigmoid", "elu", "softplus", "relu", "neg", "mish", "silu")
 NORMS = ("softmax", "log_softmax", "layer_norm")
 TYPE = "f32[T, 37]"
+EPS = torch.finfo(torch.float32).eps
 
 
 def region(seed: int) -> str:
@@ -42,15 +43,17 @@ def region(seed: int) -> str:
 
 
 def results(module: Module, inputs: list[torch.Tensor], native: bool) -> list[torch.Tensor]:
-    return Executor(module, native=host_code() if native else None).run([x.clone() for x in inputs])
+    return [x.double() for x in Executor(module, native=host_code() if native else None).run(inputs)]
 
 
 @pytest.mark.parametrize("seed", [*range(24), *(pytest.param(s, marks=pytest.mark.slow) for s in range(24, 200))])
-def test_a_random_region_gives_the_references_results(seed: int):
+def test_a_random_region_is_as_exact_as_the_reference(seed: int):
     text = region(seed)
     torch.manual_seed(seed)
     inputs = [torch.randn(5, 37), torch.randn(5, 37)]
-    wanted = results(parse(text), inputs, native=False)
-    for got, want in zip(results(parse(text), inputs, native=True), wanted, strict=True):
-        limit = 1e-5 * float(want.abs().max())
-        torch.testing.assert_close(got, want, rtol=2e-5, atol=limit, msg=lambda m: f"{m}\n{text}")
+    exact = results(parse(text.replace("f32", "f64")), [x.double() for x in inputs], native=False)
+    reference, native = (results(parse(text), inputs, native) for native in (False, True))
+    for got, other, want in zip(native, reference, exact, strict=True):
+        # Normalisations of nearly equal numbers magnify what is rounded: the reference's own error is the measure.
+        limit = 4 * float((other - want).abs().max()) + 4 * EPS * float(want.abs().max())
+        assert float((got - want).abs().max()) <= limit, text
