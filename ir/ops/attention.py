@@ -35,6 +35,16 @@ def attention(
     only less than so many positions back, and ahead where not causal (0: all). softcap c: scores become
     c tanh(score / c) before the mask (0: as they are). A row that sees nothing is 0.
     """
+    if q.dtype is torch.float16 and q.device.type == "cpu":
+        # torch's CPU kernel rounds the scores to f16 on the way; this rounds the result alone
+        bias = mask if mask is None or mask.dtype is torch.bool else mask.float()
+        return _attention(q.float(), k.float(), v.float(), bias, causal, scale, softcap, window).half()
+    return _attention(q, k, v, mask, causal, scale, softcap, window)
+
+
+def _attention(
+    q: Any, k: Any, v: Any, mask: Any, causal: bool, scale: float | None, softcap: float, window: int
+) -> Any:
     grouped = q.ndim > 3 and q.shape[-3] != k.shape[-3]
     if mask is not None and mask.ndim < 2:
         mask = mask.expand(q.shape[-2], k.shape[-2])  # torch wants rows and columns

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..dims import Dim, DimLike, ceildiv
@@ -133,10 +134,13 @@ def _(x: TensorType, *, to: tuple[DimLike, ...]) -> list[Type]:
     return []
 
 
-def _random(name: str, make: Any, doc: str) -> None:
+def _random(name: str, make: Any, seeded: str, doc: str) -> None:
     def reference(*, shape: tuple[int, ...], dtype: DType = DType.F32, seed: int | None = None) -> Any:
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
-        return make(shape, generator=generator, dtype=to_torch(dtype))
+        if seed is None:
+            return make(shape, dtype=to_torch(dtype))
+        # Only ONNX models hold seeds: the numbers are those of its reference implementation.
+        drawn = getattr(np.random.RandomState(seed), seeded)(size=shape)
+        return torch.as_tensor(drawn).to(to_torch(dtype))
 
     def rule(*, shape: tuple[DimLike, ...], dtype: DType = DType.F32, seed: int | None = None) -> Type:
         return TensorType(dtype, shape)
@@ -152,5 +156,10 @@ def _shapes(s: Sampler) -> Iterator[Sample]:
     yield (), {"shape": (), "dtype": DType.F64, "seed": 1}
 
 
-_random("random_uniform", torch.rand, "Uniform numbers in [0, 1); a seed makes them repeat.")
-_random("random_normal", torch.randn, "Normal numbers of mean 0 and deviation 1; a seed makes them repeat.")
+_random("random_uniform", torch.rand, "random_sample", "Uniform numbers in [0, 1); a seed makes them repeat.")
+_random(
+    "random_normal",
+    torch.randn,
+    "standard_normal",
+    "Normal numbers of mean 0 and deviation 1; a seed makes them repeat.",
+)

@@ -24,7 +24,25 @@ def if_(c: NodeContext) -> Any:
     if known is not None and is_static(known):
         return c.importer.inline_region(c.attr("then_branch" if known.reshape(-1)[0] else "else_branch"))
     regions = [c.region(c.attr(name), ()) for name in ("then_branch", "else_branch")]
+    _match_single_elements(c, *regions)
     return list(c.emit_op("if", c.reshape(c[0], ()), regions=regions).results)
+
+
+def _match_single_elements(c: NodeContext, then: Block, other: Block) -> None:
+    """Yield single elements of one rank: models have f32[] in one branch and f32[1] in the other, ONNX's own do."""
+    for at, (a, b) in enumerate(zip(then.terminator.operands, other.terminator.operands, strict=False)):
+        if a is None or b is None or not _single(a) or not _single(b):
+            continue
+        rank = max(tensor_type(a).rank, tensor_type(b).rank)
+        for region, value in ((then, a), (other, b)):
+            if tensor_type(value).rank < rank:
+                last = region.terminator
+                shaped = c.importer.builder_before(last).emit("reshape", value, shape=(1,) * rank)
+                last.set_operand(at, shaped)
+
+
+def _single(value: Value) -> bool:
+    return isinstance(value.type, TensorType) and all(d == 1 for d in value.type.dims)
 
 
 def _settled(

@@ -152,7 +152,7 @@ def _random_dropout(c: NodeContext, x: Value, rate: float) -> list[Value]:
     ratio = c.cast(c.reshape(c[1], ()), dtype) if c.has(1) else c.const(rate, dtype)
     on = c.cast(c.reshape(c[2], ()), dtype)
     ratio = c.emit("mul", ratio, on)  # outside training nothing is dropped
-    drawn = c.cast(c.emit("random_uniform", shape=c.shape(0), seed=c.attr("seed")), dtype)
-    mask = c.emit("ge", drawn, ratio)
+    drawn = c.emit("random_uniform", shape=c.shape(0), dtype=DType.F64, seed=c.attr("seed"))
+    mask = c.emit("ge", drawn, c.cast(ratio, DType.F64))
     scale = c.emit("div", c.const(1.0, dtype), c.emit("sub", c.const(1.0, dtype), ratio))
     return [c.emit("mul", c.emit("mul", x, c.cast(mask, dtype)), scale), mask]

@@ -1,0 +1,64 @@
+"""Numbers of imported operators, against ONNX's reference implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from maiac import onnx_backend
+
+Arrays = Sequence[np.ndarray[Any, Any]]
+HEAD = '<ir_version: 10, opset_import: ["" : 23]>\n'
+
+
+def parsed(text: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(HEAD + text)
+
+
+def both(model: onnx.ModelProto, inputs: Arrays) -> tuple[Any, Any]:
+    """What maiac and ONNX's reference evaluator give."""
+    named = {i.name: x for i, x in zip(model.graph.input, inputs, strict=True)}
+    reference: Any = ReferenceEvaluator(model)
+    return onnx_backend.run_model(model, list(inputs)), reference.run(None, named)
+
+
+@pytest.mark.parametrize("attrs", ["", "<seed = 3.0>"])
+def test_a_seed_gives_the_numbers_of_the_reference(attrs: str):
+    x = np.ones((3, 4), np.float32)
+    kept = parsed(
+        f"g (float[3, 4] x, float r, bool t) => (float[3, 4] y) {{ y = Dropout {attrs and '<seed = 3>'} (x, r, t) }}"
+    )
+    noise = parsed(f"g (float[3, 4] x) => (float[3, 4] y) {{ y = RandomNormalLike {attrs} (x) }}")
+    for model, inputs in ((kept, [x, np.float32(0.3), np.bool_(True)]), (noise, [x])):
+        (ours,), (theirs,) = both(model, [np.asarray(v) for v in inputs])
+        same = np.allclose(ours, theirs, rtol=1e-6)
+        assert same == bool(attrs)
+
+
+def test_attention_in_f16_rounds_once():
+    q, k, v = (np.random.default_rng(i).random((2, 3, 16, 64)).astype(np.float16) for i in range(3))
+    t = "float16[2, 3, 16, 64]"
+    model = parsed(f"g ({t} q, {t} k, {t} v) => ({t} y) {{ y = Attention(q, k, v) }}")
+    ours = onnx_backend.run_model(model, [q, k, v])[0]
+    scores = q.astype(np.float64) @ k.astype(np.float64).swapaxes(-1, -2) / 8
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    exact = weights / weights.sum(-1, keepdims=True) @ v.astype(np.float64)
+    assert np.abs(ours - exact).max() <= 2**-12  # half a unit in the last place below 1
+
+
+def test_branches_of_one_element_may_differ_in_rank():
+    model = parsed("""g (bool c, float[1] x) => (float[1] y) <float zero = {0.0}> {
+        y = If (c) <
+            then_branch = a () => (float p) { p = Identity(zero) },
+            else_branch = b () => (float[1] q) { q = Neg(x) }
+        >
+    }""")
+    for chosen, expected in ((True, 0.0), (False, -2.0)):
+        (y,) = onnx_backend.run_model(model, [np.array(chosen), np.array([2], np.float32)])
+        assert y.tolist() == [expected]
