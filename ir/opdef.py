@@ -65,6 +65,7 @@ class OpDef:
     alias: str = ""
     effect: bool = False
     random: bool = False
+    host: bool = False
     regions: int = 0
     binds: str = ""
     mutates: str = ""
@@ -287,6 +288,7 @@ def op(
     alias: str = "",
     effect: bool = False,
     random: bool = False,
+    host: bool = False,
     regions: int = 0,
     binds: str = "",
     mutates: str = "",
@@ -303,6 +305,7 @@ def op(
     - quant: the operand that may be of a quantized type
     - alias: the operand whose storage the result may share (views)
     - effect: never removed or merged; random: never merged
+    - host: runs on the host only, because no accelerator has what it works on (strings, compressed images)
     - regions: how many regions it holds
     - binds: the attribute that names symbols which this op binds
     - mutates: the operand that it changes in place, which must be a state
@@ -326,6 +329,7 @@ def op(
             alias,
             effect,
             random,
+            host,
             regions,
             binds,
             mutates,

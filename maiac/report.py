@@ -104,6 +104,7 @@ def summarize(module: Module, sizes: Mapping[str, int] | None = None) -> dict[st
         "mesh_sizes": fitting_sizes(module),
         "functions": len(module.functions),
         "ops": dict(cost.ops.most_common()),
+        "host_ops": {n: k for n, k in cost.ops.most_common() if get_op(n).host},
         "ops_in_program": sum(1 for _ in module.walk()),
         "parameters": sum(row["elements"] for row in weights.values()),
         "weights": weights,

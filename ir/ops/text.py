@@ -18,19 +18,19 @@ from .sampling import Sample, Sampler
 from .values import to_torch
 
 
-@op("x:str[~b], y:str[~b] -> z[~b]", dtype="bool")
+@op("x:str[~b], y:str[~b] -> z[~b]", dtype="bool", host=True)
 def string_equal(x: Any, y: Any) -> Any:
     """True where two strings are equal."""
     return torch.from_numpy(np.asarray(x == y, np.bool_))
 
 
-@op("x:str[~b], y:str[~b] -> z[~b]", dtype="str")
+@op("x:str[~b], y:str[~b] -> z[~b]", dtype="str", host=True)
 def string_concat(x: Any, y: Any) -> Any:
     """Each string of x followed by that of y."""
     return np.asarray(np.asarray(x, object) + np.asarray(y, object), object)
 
 
-@op("xs:str* -> y")
+@op("xs:str* -> y", host=True)
 def string_join(*xs: Any, dim: int) -> Any:
     """Join tensors of strings along a dim."""
     return np.concatenate(xs, dim)
@@ -45,7 +45,7 @@ def _(*xs: TensorType, dim: int) -> Type:
     return TensorType(DType.STR, tuple(size if i == at else d for i, d in enumerate(xs[0].dims)))
 
 
-@op("x:str -> parts, counts")
+@op("x:str -> parts, counts", host=True)
 def string_split(x: Any, *, delimiter: str | None = None, limit: int | None = None) -> Any:
     """The parts of each string in a new last dim, filled up with empty ones, and their numbers.
 
@@ -66,7 +66,7 @@ def _(x: TensorType, **_: Any) -> list[Type]:
     return [TensorType(DType.STR, (*x.dims, unknown())), TensorType(DType.I64, x.dims)]
 
 
-@op("x:str -> y")
+@op("x:str -> y", host=True)
 def string_normalize(x: Any, *, case: str = "none", stopwords: tuple[str, ...] = (), sensitive: bool = False) -> Any:
     """x[c] or x[1 c] without stop words, in lower or upper case; one empty string where none is left.
 
@@ -85,14 +85,14 @@ def _(x: TensorType, *, case: str = "none", **_: Any) -> Type:
     return TensorType(DType.STR, (*([1] * (x.rank - 1)), unknown()))
 
 
-@op("x:str[*b] -> y[*b]", dtype="bool")
+@op("x:str[*b] -> y[*b]", dtype="bool", host=True)
 def regex_full_match(x: Any, *, pattern: str) -> Any:
     """True where the whole string matches a regular expression."""
     found = [re.fullmatch(pattern, s) is not None for s in x.reshape(-1)]
     return torch.tensor(found, dtype=torch.bool).reshape(x.shape)
 
 
-@op("x[*b] -> y[*b]", dtype="to")
+@op("x[*b] -> y[*b]", dtype="to", host=True)
 def cast_string(x: Any, *, to: DType) -> Any:
     """Numbers as strings, or strings as numbers."""
     if to is DType.STR:
@@ -116,7 +116,7 @@ def _spelled(value: bool | int | float) -> str:
     return str(value)
 
 
-@op("x[*b] -> y[*b]", dtype="to")
+@op("x[*b] -> y[*b]", dtype="to", host=True)
 def look_up(
     x: Any,
     *,
@@ -143,7 +143,7 @@ def _(s: Sampler) -> Iterator[Sample]:
     yield (s.ints(4),), {"to": DType.F32, "keys": (0, 2), "values": (0.5, 1.5), "default": 0.0}
 
 
-@op("x -> y")
+@op("x -> y", host=True)
 def count_ngrams(
     x: Any,
     *,

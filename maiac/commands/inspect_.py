@@ -95,7 +95,9 @@ def _show_ops(summary: dict[str, Any]) -> None:
     calls = sum(summary["ops"].values())
     shared = f", {summary['ops_in_program']:,} written" if summary["ops_in_program"] < calls else ""
     out().print(listed)
-    out().print(f"[dim]{plural(calls, 'operation')} in a run{shared}[/dim]")
+    host = sum(summary["host_ops"].values())
+    apart = f", {host:,} of them on the host only" if host else ""
+    out().print(f"[dim]{plural(calls, 'operation')} in a run{shared}{apart}[/dim]")
 
 
 def _show_unsupported(found: dict[str, Any]) -> None:

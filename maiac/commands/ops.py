@@ -51,6 +51,7 @@ def _plain(found: Any) -> dict[str, Any]:
         "sharding": _sharding(found),
         "effect": found.effect,
         "random": found.random,
+        "host": found.host,
         "regions": found.regions,
     }
 
@@ -71,6 +72,7 @@ def _describe(found: Any) -> None:
         for word, true in (
             ("has an effect", found.effect),
             ("random", found.random),
+            ("runs on the host only", found.host),
             ("a view of " + found.alias, bool(found.alias)),
         )
         if true

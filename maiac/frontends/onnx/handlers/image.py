@@ -1,4 +1,4 @@
-"""Resampling of images and volumes."""
+"""Resampling of images and volumes, and decoding of compressed images."""
 
 from __future__ import annotations
 
@@ -113,3 +113,9 @@ def _axis_positions(c: NodeContext, spatial: Sequence[DimLike], i: int, dtype: D
         at = c.emit("sub", c.emit("div", doubled, length), one)
     along = c.reshape(at, [size if k == i else 1 for k in range(len(spatial) + 1)])
     return c.emit("expand", along, shape=(*spatial, 1))
+
+
+@onnx_op("ImageDecoder")
+def image_decoder(c: NodeContext) -> Value:
+    """Pixels of a compressed image."""
+    return c.emit("decode_image", c[0], format=c.attr("pixel_format", "RGB"))

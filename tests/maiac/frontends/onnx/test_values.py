@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from maiac import onnx_backend
+from maiac.frontends.onnx import import_onnx
+from maiac.ir import MaiaError
+from maiac.report import summarize
 
 Arrays = Sequence[np.ndarray[Any, Any]]
 HEAD = '<ir_version: 10, opset_import: ["" : 23]>\n'
@@ -62,3 +66,28 @@ def test_branches_of_one_element_may_differ_in_rank():
     for chosen, expected in ((True, 0.0), (False, -2.0)):
         (y,) = onnx_backend.run_model(model, [np.array(chosen), np.array([2], np.float32)])
         assert y.tolist() == [expected]
+
+
+def decoder(format: str = "RGB") -> onnx.ModelProto:
+    return parsed(f'g (uint8[N] x) => (uint8[H, W, C] y) {{ y = ImageDecoder <pixel_format = "{format}"> (x) }}')
+
+
+@pytest.mark.parametrize("format", ["RGB", "BGR", "Grayscale"])
+def test_images_are_decoded_on_the_host_and_counted_apart(format: str):
+    image = np.frombuffer(b"P6 2 1 255\n" + bytes(range(6)), np.uint8)  # PNM
+    model = decoder(format)
+    (ours,), (theirs,) = both(model, [image])
+    assert np.array_equal(ours, theirs)
+    found = summarize(import_onnx(model))
+    assert found["host_ops"] == {"decode_image": 1}
+
+
+def test_without_pillow_decoding_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(MaiaError, match="pip install pillow"):
+        onnx_backend.run_model(decoder(), [np.zeros(4, np.uint8)])
+
+
+def test_what_is_no_image_is_an_error():
+    with pytest.raises(MaiaError, match="cannot identify image"):
+        onnx_backend.run_model(decoder(), [np.zeros(4, np.uint8)])
