@@ -29,6 +29,7 @@ from . import (
     spectral,
     state,
     text,
+    tree,
     window,
 )
 
@@ -61,5 +62,6 @@ __all__ = [
     "spectral",
     "state",
     "text",
+    "tree",
     "window",
 ]

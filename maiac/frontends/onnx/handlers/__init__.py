@@ -18,6 +18,7 @@ from . import (
     signal,
     text,
     training,
+    tree,
 )
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "signal",
     "text",
     "training",
+    "tree",
 ]
