@@ -16,7 +16,7 @@ from .graph import Block, BlockArg, Function, Module, Op, Result, State, Value, 
 from .opdef import OpDef, get_op, op_names
 from .parser import parse
 from .printer import print_module, print_type
-from .types import DimType, OptionalType, Quantized, SequenceType, TensorType, Type, tensor
+from .types import DimType, OptionalType, Quantized, SequenceType, TensorType, Type, UnrankedType, tensor
 from .verifier import verify
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Symbol",
     "TensorType",
     "Type",
+    "UnrankedType",
     "Value",
     "Weight",
     "get_op",

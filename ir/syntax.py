@@ -14,7 +14,7 @@ from .dims import Dim, DimLike, depth, floordiv, maximum, minimum, mod, sym
 from .dtypes import BY_NAME, DType
 from .errors import Location, TypeFault
 from .graph import Ref
-from .types import GRANULARITIES, DimType, OptionalType, Quantized, SequenceType, TensorType, Type
+from .types import GRANULARITIES, DimType, OptionalType, Quantized, SequenceType, TensorType, Type, UnrankedType
 
 MAX_CALLS = 32  # calls (//, %, min, max) inside one another in a dim
 MAX_TERMS = 256  # terms of a dim
@@ -194,6 +194,9 @@ class Syntax(Transformer[Token, Any]):
         dims = [d for d in dims if d is not None]
         split = tuple(axes for _, axes in dims)
         return TensorType(dtype, tuple(d for d, _ in dims), split, owed or ())
+
+    def unranked_type(self, kids: list[Any]) -> Type:
+        return UnrankedType(kids[0])
 
     def seq_type(self, kids: list[Any]) -> Type:
         return SequenceType(kids[0])

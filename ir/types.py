@@ -154,6 +154,16 @@ class TensorType:
 
 
 @dataclass(frozen=True, slots=True)
+class UnrankedType:
+    """A tensor of any number of dims: ``f32[...]``. Members of a sequence may be such (ONNX); operations take none."""
+
+    dtype: DType
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[...]"
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceType:
     """A list of values of one type, of a length known only at run time (ONNX)."""
 
@@ -183,7 +193,7 @@ class DimType:
         return f"dim<{self.value}>"
 
 
-Type: TypeAlias = TensorType | SequenceType | OptionalType | DimType
+Type: TypeAlias = TensorType | UnrankedType | SequenceType | OptionalType | DimType
 
 
 def tensor(dtype: DType | Quantized, *dims: DimLike) -> TensorType:
@@ -197,6 +207,8 @@ def map_dims(type: Type, fn: Callable[[DimLike], DimLike]) -> Type:
         case TensorType():
             dims = tuple(map(fn, type.dims))
             return type if dims == type.dims else replace(type, dims=dims)
+        case UnrankedType():
+            return type
         case SequenceType():
             return SequenceType(map_dims(type.element, fn))
         case OptionalType():
@@ -231,6 +243,8 @@ def type_symbols(type: Type) -> frozenset[str]:
     match type:
         case TensorType():
             return _NONE if type.is_static else frozenset().union(*map(symbols_of, type.dims))
+        case UnrankedType():
+            return _NONE
         case SequenceType() | OptionalType():
             return type_symbols(type.element)
         case DimType():

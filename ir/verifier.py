@@ -13,7 +13,7 @@ from .errors import Location, MaiaError, TypeFault
 from .graph import Attr, Block, BlockArg, Function, Module, Op, Ref, State, Value, Weight
 from .opdef import OpDef, get_op, mentions_unknown
 from .printer import Printer, types_text
-from .types import DimType, OptionalType, SequenceType, TensorType, Type, type_symbols
+from .types import DimType, OptionalType, SequenceType, TensorType, Type, UnrankedType, type_symbols
 
 CONTEXT = 2  # ops shown before and after the one at fault
 TERMINATORS = {"return", "yield"}
@@ -312,6 +312,8 @@ def matches(declared: Type, inferred: Type, symbols: Mapping[str, Symbol]) -> bo
             return same and fit and declared.owed == inferred.owed
         case (SequenceType(), SequenceType()) | (OptionalType(), OptionalType()):
             return matches(declared.element, inferred.element, symbols)
+        case UnrankedType(), UnrankedType():
+            return declared == inferred
         case DimType(), DimType():
             return _same_dim(declared.value, inferred.value, symbols)
         case _:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .ir import DimType, Module, OptionalType, SequenceType, TensorType
+from .ir import DimType, Module, OptionalType, SequenceType, TensorType, UnrankedType
 from .ir.dims import Symbol, evaluate, symbols_of
 from .ir.dtypes import DType
 from .ir.errors import MaiaError, raise_all
@@ -47,6 +47,8 @@ def _symbols(type: Type) -> frozenset[str]:
     match type:
         case TensorType():
             return frozenset().union(*(symbols_of(d) for d in type.dims))
+        case UnrankedType():
+            return frozenset()
         case SequenceType() | OptionalType():
             return _symbols(type.element)
         case DimType():
@@ -83,6 +85,8 @@ def _random(module: Module, arg: Value, type: Type, sizes: Mapping[str, int], ge
             return [_random(module, arg, type.element, sizes, generator) for _ in range(2)]
         case OptionalType():
             return _random(module, arg, type.element, sizes, generator)
+        case UnrankedType():
+            return _random(module, arg, TensorType(type.dtype), sizes, generator)
         case TensorType():
             pass
     dims = tuple(evaluate(d, sizes) for d in type.dims)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
-from maiac.ir import DimType, DType, Module, OptionalType, SequenceType, TensorType, Type
+from maiac.ir import DimType, DType, Module, OptionalType, SequenceType, TensorType, Type, UnrankedType
 from maiac.ir.errors import MaiaError
 
 from .frontends.onnx import import_onnx
@@ -126,6 +126,8 @@ def to_runtime(value: Any, type: Type) -> Any:
             return None if value is None else to_runtime(value, type.element)
         case TensorType():
             return to_tensor(np.asarray(value), type.element)
+        case UnrankedType():
+            return to_tensor(np.asarray(value), type.dtype)
         case DimType():
             return int(value)
 
@@ -139,6 +141,8 @@ def to_array(value: Any, type: Type) -> Any:
             return None if value is None else to_array(value, type.element)
         case TensorType():
             return _array(value, type.element)
+        case UnrankedType():
+            return _array(value, type.dtype)
         case DimType():
             return np.asarray(value, np.int64)
 

@@ -111,7 +111,7 @@ def solve_types(general: Type, special: Type) -> dict[str, DimLike] | None:
     if isinstance(general, OptionalType) and isinstance(special, OptionalType):
         return solve_types(general.element, special.element)
     if not isinstance(general, TensorType) or not isinstance(special, TensorType):
-        return None
+        return {} if general == special else None
     if general.dtype != special.dtype or general.rank != special.rank:
         return None
     if (general.split, general.owed) != (special.split, special.owed):

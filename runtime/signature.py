@@ -14,7 +14,7 @@ from maiac.ir.dtypes import DType
 from maiac.ir.errors import MaiaError, raise_all
 from maiac.ir.graph import Module
 from maiac.ir.ops.values import FROM_TORCH, TORCH, QTensor
-from maiac.ir.types import DimType, OptionalType, Quantized, SequenceType, TensorType, Type
+from maiac.ir.types import DimType, OptionalType, Quantized, SequenceType, TensorType, Type, UnrankedType
 
 from .placement import Placement
 
@@ -121,7 +121,7 @@ class InputSignature:
                 return [wrong, *self._dim(actual, type.value)]
             case SequenceType():
                 return [f"if {actual}.__class__ is not list: return None"]
-            case OptionalType():
+            case OptionalType() | UnrankedType():
                 return []
             case TensorType(dtype=DType.STR):
                 return []
@@ -196,7 +196,7 @@ class InputSignature:
             case SequenceType():
                 if isinstance(value, list):
                     return []
-            case OptionalType():
+            case OptionalType() | UnrankedType():
                 return []
             case TensorType():
                 if isinstance(value, (torch.Tensor, QTensor)) and _type_fits(value, type):
@@ -289,12 +289,12 @@ def _convert(value: Any, type: Type) -> Any:
             return int(value) if isinstance(value, np.integer) else value
         case TensorType(dtype=DType.STR):
             return value
-        case TensorType():
+        case TensorType() | UnrankedType():
             if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not _shareable(value)):
                 value = np.array(value)
             if isinstance(value, np.ndarray) and value.dtype.kind in "biufcV":
                 return from_array(value)
-            if isinstance(value, (bool, int, float, complex)) and not type.rank:
+            if isinstance(value, (bool, int, float, complex)) and isinstance(type, TensorType) and not type.rank:
                 return torch.tensor(value, dtype=TORCH.get(type.element))
             return value.resolve_neg() if isinstance(value, torch.Tensor) else value
 

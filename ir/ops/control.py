@@ -15,6 +15,7 @@ from ..printer import types_text
 from ..signature import same_dim
 from ..types import OptionalType, SequenceType, TensorType, Type
 from .rules import as_inferred
+from .sequence import joined
 
 Run = Callable[..., tuple[Any, ...]]
 
@@ -52,9 +53,10 @@ def _common_type(a: Type, b: Type, index: int) -> Type:
     if isinstance(a, TensorType) and isinstance(b, TensorType) and a.dtype == b.dtype and a.rank == b.rank:
         dims = (x if x == y else unknown(100 * index + i) for i, (x, y) in enumerate(zip(a.dims, b.dims, strict=True)))
         return a.with_dims(dims)
-    for kind in (SequenceType, OptionalType):
-        if isinstance(a, kind) and isinstance(b, kind):
-            return kind(_common_type(a.element, b.element, index))
+    if isinstance(a, SequenceType) and isinstance(b, SequenceType):
+        return SequenceType(joined(a.element, b.element))
+    if isinstance(a, OptionalType):
+        return OptionalType(_common_type(a.element, b.element if isinstance(b, OptionalType) else b, index))
     raise TypeFault(f"the branches yield {a} and {b}")
 
 

@@ -10,15 +10,18 @@ import torch
 from ..dtypes import DType
 from ..errors import TypeFault
 from ..opdef import mentions_unknown, op, unknown
-from ..types import OptionalType, SequenceType, TensorType, Type
+from ..types import OptionalType, SequenceType, TensorType, Type, UnrankedType
 from .sampling import Sample, Sampler
 
 
 def joined(a: Type, b: Type) -> Type:
-    """The type that covers two members: dims that differ are unknown."""
+    """The type that covers two members: dims that differ are unknown, and the rank where that differs."""
     if a == b:
         return a
-    if isinstance(a, TensorType) and isinstance(b, TensorType) and a.dtype == b.dtype and a.rank == b.rank:
+    if isinstance(a, (TensorType, UnrankedType)) and isinstance(b, (TensorType, UnrankedType)) and a.dtype == b.dtype:
+        if isinstance(a, UnrankedType) or isinstance(b, UnrankedType) or a.rank != b.rank:
+            assert isinstance(a.dtype, DType), "members of sequences are never quantized"
+            return UnrankedType(a.dtype)
         dims = (x if x == y else unknown(i) for i, (x, y) in enumerate(zip(a.dims, b.dims, strict=True)))
         return TensorType(a.dtype, tuple(dims))
     raise TypeFault(f"a sequence cannot hold {a} and {b}")
@@ -54,25 +57,30 @@ def _(*xs: Type) -> Type:
 
 
 @op("-> s")
-def sequence_empty(*, dtype: DType, rank: int) -> Any:
-    """A sequence without members."""
+def sequence_empty(*, dtype: DType, rank: int | None = None) -> Any:
+    """A sequence without members. rank: of those to come; any where None."""
     return []
 
 
 @sequence_empty.infer
-def _(*, dtype: DType, rank: int) -> Type:
+def _(*, dtype: DType, rank: int | None = None) -> Type:
+    if rank is None:
+        return SequenceType(UnrankedType(dtype))
     return SequenceType(TensorType(dtype, tuple(unknown(i) for i in range(rank))))
 
 
 @op("s:value, i:int -> y")
-def sequence_at(s: Any, i: Any) -> Any:
-    """The member at a position; negative counts from the end."""
+def sequence_at(s: Any, i: Any, *, rank: int | None = None) -> Any:
+    """The member at a position; negative counts from the end. rank: its number of dims where the type does not tell."""
     return s[int(i)]
 
 
 @sequence_at.infer
-def _(s: Type, i: TensorType) -> Type:
-    return fresh(_element(s))
+def _(s: Type, i: TensorType, *, rank: int | None = None) -> Type:
+    element = _element(s)
+    if isinstance(element, UnrankedType) and rank is not None:
+        return TensorType(element.dtype, tuple(unknown(i) for i in range(rank)))
+    return fresh(element)
 
 
 @op("s:value -> n")
@@ -202,11 +210,13 @@ def _(o: Type) -> Type:
 def _(s: Sampler) -> Iterator[Sample]:
     yield (s.real(4), s.real(4)), {}
     yield (s.real(4), s.real(6)), {}
+    yield (s.real(4), s.real(6, 4)), {}
 
 
 @sequence_empty.samples
 def _(s: Sampler) -> Iterator[Sample]:
     yield (), {"dtype": s.dtype, "rank": 1}
+    yield (), {"dtype": s.dtype}
 
 
 @sequence_at.samples

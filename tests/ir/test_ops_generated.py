@@ -15,7 +15,16 @@ from maiac.ir.errors import TypeFault
 from maiac.ir.opdef import OpDef, get_op, mentions_unknown, op_names
 from maiac.ir.ops.sampling import FLOATS, Sampler, is_excused, needs_rule, samples, type_of
 from maiac.ir.ops.values import QTensor, to_torch
-from maiac.ir.types import DimType, OptionalType, Quantized, SequenceType, TensorType, Type, substitute_type
+from maiac.ir.types import (
+    DimType,
+    OptionalType,
+    Quantized,
+    SequenceType,
+    TensorType,
+    Type,
+    UnrankedType,
+    substitute_type,
+)
 
 from . import _sharded as sharded
 
@@ -48,6 +57,8 @@ def fits(value: Any, type: Type) -> bool:
         case TensorType():
             same = isinstance(value, torch.Tensor) and value.dtype == to_torch(type.element) and value.ndim == type.rank
             return same and all(mentions_unknown(d) or d == n for d, n in zip(type.dims, value.shape, strict=True))
+        case UnrankedType():
+            return isinstance(value, torch.Tensor) and value.dtype == to_torch(type.dtype)
         case SequenceType():
             return isinstance(value, list) and all(fits(v, type.element) for v in value)
         case OptionalType():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir
 
 import onnx
-from maiac.ir import DimType, OptionalType, SequenceType, TensorType, Type
+from maiac.ir import DimType, OptionalType, SequenceType, TensorType, Type, UnrankedType
 
 from .registry import plain_domain
 from .types import ONNX_DTYPES
@@ -88,6 +88,8 @@ def _onnx_type(type: Type) -> onnx.TypeProto:
         case TensorType():
             dims = [d if isinstance(d, int) else str(d) for d in type.dims]
             return onnx.helper.make_tensor_type_proto(ONNX_DTYPES[type.element], dims)
+        case UnrankedType():
+            return onnx.helper.make_tensor_type_proto(ONNX_DTYPES[type.dtype], None)
         case SequenceType():
             return onnx.helper.make_sequence_type_proto(_onnx_type(type.element))
         case OptionalType():

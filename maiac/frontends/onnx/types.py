@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir
 import torch
 
-from maiac.ir import Dim, DimLike, DType, Module, OptionalType, SequenceType, Symbol, TensorType, Type
+from maiac.ir import Dim, DimLike, DType, Module, OptionalType, SequenceType, Symbol, TensorType, Type, UnrankedType
 from maiac.ir.dims import floordiv, maximum, minimum, mod, sym
 from maiac.ir.dtypes import BY_NAME
 from maiac.ir.errors import MaiaError
@@ -149,6 +149,8 @@ def convert_type(
     type: onnx_ir.TypeProtocol | None, shape: Any, dims: DimTable, what: str, member: bool = False
 ) -> Type:
     """The IR type of an ONNX value; MAIA0226 for what cannot be told: no type, no rank, sparse tensors, maps."""
+    if isinstance(type, onnx_ir.SequenceType) and isinstance(type.elem_type, onnx_ir.TensorType) and shape is None:
+        return SequenceType(UnrankedType(dtype_of(type.elem_type.dtype)))
     if isinstance(type, onnx_ir.SequenceType):
         return SequenceType(convert_type(type.elem_type, shape, dims, what, True))
     if isinstance(type, onnx_ir.OptionalType):

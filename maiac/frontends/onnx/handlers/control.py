@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir
 
-from maiac.ir import Block, DType, MaiaError, OptionalType, SequenceType, Symbol, TensorType, Type, Value
+from maiac.ir import Block, DType, MaiaError, OptionalType, SequenceType, Symbol, TensorType, Type, UnrankedType, Value
 from maiac.ir.dims import sym
 
 from ..context import NodeContext, Slot, tensor_type
@@ -50,16 +50,20 @@ def _settled(
 ) -> Block:
     """The region of a loop's graph with carried types that its results keep to: dims that change become symbols.
 
-    A carried value given as a dtype is a sequence without members: the body tells the rank of what it puts in.
+    A carried value given as a dtype is a sequence without members: the body tells the rank of what it puts in. Where
+    that is not one rank, members are unranked.
     """
     empty = [i for i, t in enumerate(carried) if isinstance(t, DType)]
     if not empty:
         return _settled_types(c, graph, lead, [t for t in carried if not isinstance(t, DType)], skip)
     symbols, fault = dict(c.module.symbols), None
-    for rank in range(MOST_DIMS):
+    for rank in (*range(MOST_DIMS), None):
         types = [_sequence_of(c, t, rank) if isinstance(t, DType) else t for t in carried]
         try:
-            return _settled_types(c, graph, lead, types, skip)
+            region = _settled_types(c, graph, lead, types, skip)
+            if rank is None or not any(_has_no_rank(region.args[len(lead) + i].type) for i in empty):
+                return region
+            _restore(c, symbols)
         except MaiaError as error:
             fault = fault or error
             _restore(c, symbols)
@@ -67,7 +71,13 @@ def _settled(
     raise fault
 
 
-def _sequence_of(c: NodeContext, dtype: DType, rank: int) -> SequenceType:
+def _has_no_rank(type: Type) -> bool:
+    return isinstance(type, SequenceType) and isinstance(type.element, UnrankedType)
+
+
+def _sequence_of(c: NodeContext, dtype: DType, rank: int | None) -> SequenceType:
+    if rank is None:
+        return SequenceType(UnrankedType(dtype))
     return SequenceType(TensorType(dtype, tuple(sym(c.module.fresh_symbol("c").name) for _ in range(rank))))
 
 
@@ -99,13 +109,22 @@ def _keeps(new: Type, old: Type, opened: set[str]) -> bool:
         case (SequenceType(), SequenceType()) | (OptionalType(), OptionalType()):
             a, b = new.element, old.element
             same = isinstance(a, TensorType) and isinstance(b, TensorType) and a.rank == b.rank and a.dtype == b.dtype
-            return same or _keeps(a, b, opened)
+            return same or isinstance(b, UnrankedType) or _keeps(a, b, opened)
+        case _, OptionalType():
+            return _keeps(new, old.element, opened)
         case _:
             return new == old
 
 
 def _opened(c: NodeContext, old: Type, new: Type, opened: set[str]) -> Type:
-    """The old type with a fresh symbol for each dim that the body changes."""
+    """The old type with a fresh symbol for each dim that the body changes; members of any rank where that changes."""
+    match old, new:
+        case SequenceType(element=TensorType() as member), SequenceType(element=UnrankedType() | TensorType()):
+            return SequenceType(UnrankedType(member.element))
+        case OptionalType(), _:
+            return OptionalType(_opened(c, old.element, new.element if isinstance(new, OptionalType) else new, opened))
+        case _:
+            pass
     if not isinstance(old, TensorType) or not isinstance(new, TensorType) or old.rank != new.rank:
         c.fail(f"a carried value changes from {old} to {new}")
     dims = [b if a == b else sym(c.module.fresh_symbol("c").name) for a, b in zip(new.dims, old.dims, strict=True)]
@@ -140,6 +159,8 @@ def _carried(c: NodeContext, slot: Slot, type: Type) -> Value:
     """An initial value; a sequence without members as the body's parameter has it."""
     if slot.items == [] and isinstance(type, SequenceType) and isinstance(type.element, TensorType):
         return c.emit("sequence_empty", dtype=type.element.element, rank=type.element.rank)
+    if slot.items == [] and isinstance(type, SequenceType) and isinstance(type.element, UnrankedType):
+        return c.emit("sequence_empty", dtype=type.element.dtype)
     return c.importer.value_of(slot)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from maiac.ir import DType, OptionalType, SequenceType, TensorType, Type, Value
+from maiac.ir import DType, OptionalType, SequenceType, TensorType, Type, UnrankedType, Value
 
 from ..context import NodeContext, Slot, tensor_type
 from ..known import Known, scalar
@@ -44,7 +44,8 @@ def at(c: NodeContext) -> Any:
         if not -len(items) <= position < len(items):
             c.fail(f"the sequence has {len(items)} members, but position {position} is asked for")
         return items[position]
-    return c.emit("sequence_at", c[0], c[1])
+    unranked = isinstance(c[0].type, SequenceType) and isinstance(c[0].type.element, UnrankedType)
+    return c.emit("sequence_at", c[0], c[1], rank=c.hinted_rank() if unranked else None)
 
 
 @onnx_op("SequenceLength")

@@ -225,3 +225,64 @@ def test_a_dim_that_the_file_tells_wrongly_fails_at_run_time():
     assert run(module, x, np.ones(3, np.bool_))[0].shape == (3, 4)
     with pytest.raises(MaiaError, match="was said to have shape"):
         run(module, x, np.array([True, False, True]))
+
+
+def test_a_sequence_of_tensors_of_any_rank():
+    model = parsed("""g (seq(float[]) s, float[3] x, int64 i) => (seq(float[]) t, float[N, M] y) {
+        t = SequenceInsert(s, x)
+        y = SequenceAt(t, i)
+    }""")
+    members = [np.ones((2, 2), np.float32), np.array(7, np.float32)]
+    module = import_onnx(model)
+    verify(module)
+    assert str(module.main.args[0].type) == "seq<f32[...]>"
+    t, y = onnx_backend.run_model(model, [members, floats(1, 2, 3), np.array(0)])
+    assert [v.tolist() for v in t] == [[[1, 1], [1, 1]], 7, [1, 2, 3]]
+    assert y.tolist() == [[1, 1], [1, 1]]
+
+
+LOOP = """g (%s int64 n) => (seq(float[]) s) <bool go = {1}, float one = {1.0}> {
+    start = %s
+    s = Loop (n, go, start) <body = b (int64 i, bool c, %s(float[]) a) => (bool d, seq(float[]) e) {
+        d = Identity(c)
+        in = %s(a)
+        zero = Constant <value_int = 0> ()
+        first = Equal(i, zero)
+        x = If (first) <
+            then_branch = p () => (seq(float[]) q) { q = SequenceInsert(in, one) },
+            else_branch = r () => (seq(float[]) t) {
+                axes = Constant <value_ints = [0]> ()
+                wide = Unsqueeze(one, axes)
+                t = SequenceInsert(in, wide)
+            }
+        >
+        e = Identity(x)
+    }>
+}"""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "start", "carried", "taken", "given", "expected"),
+    [
+        ("", "SequenceEmpty()", "seq", "Identity", [], [1, [1], [1]]),
+        ("seq(float[2]) z,", "Identity(z)", "seq", "Identity", [[floats(3, 4)]], [[3, 4], 1, [1], [1]]),
+    ],
+)
+def test_a_loop_whose_sequence_gets_members_of_several_ranks(
+    inputs: str, start: str, carried: str, taken: str, given: list[Any], expected: list[Any]
+):
+    (s,) = onnx_backend.run_model(parsed(LOOP % (inputs, start, carried, taken)), [*given, np.array(3)])
+    assert [v.tolist() for v in s] == expected
+
+
+def test_a_carried_optional_becomes_what_it_holds():
+    model = parsed("""g (int64 n, optional(seq(float)) o) => (seq(float[]) s) <bool go = {1}> {
+        s = Loop (n, go, o) <body = b (int64 i, bool c, optional(seq(float)) a) => (bool d, seq(float[]) e) {
+            d = Identity(c)
+            x = Constant <value_floats = [1.0, 2.0]> ()
+            h = OptionalGetElement(a)
+            e = SequenceInsert(h, x)
+        }>
+    }""")
+    (s,) = onnx_backend.run_model(model, [np.array(2), [np.array(5, np.float32)]])
+    assert [v.tolist() for v in s] == [5, [1, 2], [1, 2]]
