@@ -3,6 +3,9 @@
 from . import (
     activation,
     attention,
+    contrib,
+    contrib_attention,
+    contrib_quant,
     control,
     elementwise,
     image,
@@ -24,6 +27,9 @@ from . import (
 __all__ = [
     "activation",
     "attention",
+    "contrib",
+    "contrib_attention",
+    "contrib_quant",
     "control",
     "elementwise",
     "image",

@@ -1,0 +1,149 @@
+"""ONNX Runtime's attention (com.microsoft) as decoders are exported: rotary positions, grouped and many heads."""
+
+from __future__ import annotations
+
+from maiac.ir import DimLike, DType, Value
+from maiac.ir.dims import floordiv
+
+from ..context import NodeContext, tensor_type
+from ..registry import onnx_op
+from .contrib import MICROSOFT
+
+
+@onnx_op("RotaryEmbedding", domain=MICROSOFT)
+def rotary_embedding(c: NodeContext) -> Value:
+    """Heads turned by the angles of their positions: x[n h t d], or x[n t h*d] with heads side by side."""
+    if c.attr("is_packed_batching", 0):
+        c.fail("packed batches are not supported")
+    x = c[0]
+    if c.rank(0) == 3:
+        width = c.dim(3, 1) * 2
+        heads = int(c.attr("num_heads", 0))
+        x = _heads(c, x, heads if heads else floordiv(c.shape(0)[2], width))
+    steps = tensor_type(x).dims[2]
+    positions = c[1] if c.rank(1) == 2 else c.emit("add", c[1], c.emit("iota", end=steps))
+    y = _turned(c, x, positions, 2, bool(c.attr("interleaved", 0)))
+    return _side_by_side(c, y) if c.rank(0) == 3 else y
+
+
+def _turned(c: NodeContext, x: Value, positions: Value, caches: int, interleaved: bool) -> Value:
+    """x[n h t d] by the rows of the cos and sin caches [m r/2] at positions[t] or [n t]."""
+    angles: list[Value] = []
+    for cache in (c[caches], c[caches + 1]):
+        half = c.emit("gather", cache, positions, dim=0)
+        dims = tensor_type(half).dims
+        if interleaved:
+            pairs = c.emit("expand", c.reshape(half, (*dims, 1)), shape=(*dims, 2))
+            whole = c.reshape(pairs, (*dims[:-1], 2 * dims[-1]))
+        else:
+            whole = c.emit("concat", half, half, dim=len(dims) - 1)
+        made = tensor_type(whole).dims
+        whole = whole if len(made) == 2 else c.reshape(whole, (made[0], 1, *made[1:]))
+        angles.append(c.cast(whole, tensor_type(x).element))
+    return c.emit("rotary", x, *angles, interleaved=interleaved)
+
+
+@onnx_op("GroupQueryAttention", domain=MICROSOFT)
+def group_query_attention(c: NodeContext) -> list[Value]:
+    """Causal attention over past and new keys; every sequence of the batch must have as many past ones.
+
+    Queries q[n t h*d] may hold keys and values as well, behind them. Prompts may be padded at the right.
+    """
+    extra = [i for i in range(10, len(c.inputs)) if c.has(i)]
+    if extra or c.attr("smooth_softmax", 0) or c.attr("qk_output", 0) or not c.attr("causal", 1) or c.wants(3):
+        c.fail("biases, sinks, norms, quantized caches and outputs of scores are not supported")
+    heads, groups = int(c.attr("num_heads")), int(c.attr("kv_num_heads"))
+    q, k, v = _queries_keys_values(c, heads, groups)
+    steps = tensor_type(q).dims[2]
+    past: DimLike = c.shape(3)[2] if c.has(3) else 0
+    if c.attr("do_rotary", 0):
+        at = c[9] if c.has(9) else c.emit("iota", start=past, end=past + steps)
+        q, k = (_turned(c, x, at, 7, bool(c.attr("rotary_interleaved", 0))) for x in (q, k))
+    if past != 0:
+        _check_lengths(c, past, past + steps)
+        k, v = c.emit("concat", c[3], k, dim=2), c.emit("concat", c[4], v, dim=2)
+    window = max(int(c.attr("local_window_size", -1)), 0)
+    mask = None if past == 0 else _seen(c, past, steps, window)
+    scale = float(c.attr("scale", 0.0))
+    y = c.emit(
+        "attention", q, k, v, mask, causal=mask is None, scale=scale or None, softcap=float(c.attr("softcap", 0.0)),
+        window=0 if mask is not None else window,
+    )  # fmt: skip
+    return [_side_by_side(c, y), k, v]
+
+
+def _queries_keys_values(c: NodeContext, heads: int, groups: int) -> list[Value]:
+    """[n heads t d] of each, from three operands or one."""
+    if c.has(1):
+        return [_heads(c, c[0], heads), _heads(c, c[1], groups), _heads(c, c[2], groups)]
+    size = floordiv(c.shape(0)[2], heads + 2 * groups)
+    parts = (heads * size, groups * size, groups * size)
+    made = c.emit_op("split", c[0], dim=2, parts=parts).results
+    return [_heads(c, x, n) for x, n in zip(made, (heads, groups, groups), strict=True)]
+
+
+def _check_lengths(c: NodeContext, past: DimLike, total: DimLike) -> None:
+    """Stop where sequences have pasts of several lengths, or a buffer that is longer than what it holds."""
+    lengths = c.cast(c[5], DType.I64)
+    whole = c.emit("eq", lengths, c.emit("dim_tensor", value=total - 1))
+    first = c.emit("eq", c.emit("dim_tensor", value=past), c.const(0, DType.I64))
+    message = "GroupQueryAttention: seqlens_k + 1 must be the length of past and new keys, for all sequences"
+    c.emit_op("check", c.emit("logical_or", whole, first), message=message)
+
+
+def _seen(c: NodeContext, past: DimLike, steps: DimLike, window: int) -> Value:
+    """bool[t s]: which keys each new position sees: up to its own the last ``window``, or all where it is 0."""
+    rows = c.reshape(c.emit("iota", start=past, end=past + steps), (steps, 1))
+    columns = c.emit("iota", end=past + steps)
+    seen = c.emit("le", columns, rows)
+    if not window:
+        return seen
+    before = c.emit("sub", rows, c.const(window, DType.I64))
+    return c.emit("logical_and", seen, c.emit("gt", columns, before))
+
+
+@onnx_op("MultiHeadAttention", domain=MICROSOFT)
+def multi_head_attention(c: NodeContext) -> list[Value]:
+    """Attention of q[n t h*d] to k[n s h*d] and v, or to k and v [n h s d]."""
+    if any(c.has(i) for i in (8, 9)) or not (c.has(1) and c.has(2)) or c.rank(0) != 3 or c.wants(3):
+        c.fail("packed operands, cached beams and outputs of scores are not supported")
+    heads = int(c.attr("num_heads"))
+    given = [c[0], c[1], c[2]]
+    if c.has(3):
+        sizes = [tensor_type(x).dims[-1] if tensor_type(x).rank == 3 else 0 for x in given]
+        biases = c.emit_op("split", c[3], dim=0, parts=tuple(sizes)).results
+        given = [c.emit("add", x, b) if s != 0 else x for x, b, s in zip(given, biases, sizes, strict=True)]
+    q, k, v = (_heads(c, x, heads) if tensor_type(x).rank == 3 else x for x in given)
+    if c.has(6):
+        k, v = c.emit("concat", c[6], k, dim=2), c.emit("concat", c[7], v, dim=2)
+    causal, mask = bool(c.attr("unidirectional", 0)), c.opt(5)
+    if causal and c.has(6):
+        c.fail("causal attention with past keys is not supported; use GroupQueryAttention")
+    if c.has(4):
+        mask = _padding_mask(c, mask)
+    scale = float(c.attr("scale", 0.0))
+    y = c.emit("attention", q, k, v, mask, causal=causal, scale=scale or None)
+    return [_side_by_side(c, y), k, v]
+
+
+def _padding_mask(c: NodeContext, bias: Value | None) -> Value:
+    """key_padding_mask[n s], 1 for what takes part, with the bias that is added to scores."""
+    if c.rank(4) != 2:
+        c.fail("key_padding_mask must be [batch, keys]")
+    n, s = c.shape(4)
+    kept = c.reshape(c.emit("ne", c[4], c.const(0, c.dtype(4))), (n, 1, 1, s))
+    if bias is None:
+        return kept
+    return c.emit("where", kept, bias, c.const_like(float("-inf"), bias))
+
+
+def _heads(c: NodeContext, x: Value, heads: DimLike) -> Value:
+    """x[n t h*d] as [n h t d]."""
+    n, t, width = tensor_type(x).dims
+    return c.transpose(c.reshape(x, (n, t, heads, floordiv(width, heads))), (0, 2, 1, 3))
+
+
+def _side_by_side(c: NodeContext, x: Value) -> Value:
+    """x[n h t d] as [n t h*d]."""
+    n, h, t, d = tensor_type(x).dims
+    return c.reshape(c.transpose(x, (0, 2, 1, 3)), (n, t, h * d))
