@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from maiac.ir import DType, Value
+from maiac.ir import DType, TensorType, Value
 
 from ..context import NodeContext, tensor_type
+from ..derivative import derived, operations_between
 from ..registry import onnx_op
 
 DOMAIN = "ai.onnx.preview.training"
@@ -98,3 +99,17 @@ def binarizer(c: NodeContext) -> Value:
 def array_feature_extractor(c: NodeContext) -> Value:
     """Columns of the last dim."""
     return c.emit("gather", c[0], c.reshape(c[1], (c.shape(1)[-1],)), dim=c.rank(0) - 1)
+
+
+@onnx_op("Gradient", domain=DOMAIN)
+def gradient(c: NodeContext) -> list[Value]:
+    """dy/dx for each of ``xs``, at the operands: a function of its own, which PyTorch derives from reference bodies."""
+    named = {v.name: slot for v, slot in c.importer.slots.items() if v.name}
+    names = [*(c.attr("xs") or ()), *(c.attr("zs") or ()), c.attr("y")]
+    *inputs, y = (c.importer.value_of(named[n if isinstance(n, str) else n.decode()]) for n in names)
+    ops, others = operations_between(inputs, y)
+    values = [*inputs, *others]
+    if any(op.regions for op in ops) or not all(isinstance(v.type, TensorType) and v.type.is_static for v in values):
+        c.fail("only operations without regions, on tensors of known sizes, are differentiated")
+    function = derived(c.module, ops, values, y, len(c.attr("xs")))
+    return list(c.importer.builder.call(function, [*(c[i] for i in range(len(inputs))), *others]).results)

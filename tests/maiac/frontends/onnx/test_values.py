@@ -10,11 +10,12 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+import torch
 from onnx.reference import ReferenceEvaluator
 
 from maiac import onnx_backend
 from maiac.frontends.onnx import import_onnx
-from maiac.ir import MaiaError
+from maiac.ir import MaiaError, verify
 from maiac.report import summarize
 
 Arrays = Sequence[np.ndarray[Any, Any]]
@@ -91,3 +92,68 @@ def test_without_pillow_decoding_says_what_to_install(monkeypatch: pytest.Monkey
 def test_what_is_no_image_is_an_error():
     with pytest.raises(MaiaError, match="cannot identify image"):
         onnx_backend.run_model(decoder(), [np.zeros(4, np.uint8)])
+
+
+TRAINING = '<ir_version: 10, opset_import: ["" : 20, "ai.onnx.preview.training" : 1]>\n'
+
+
+def test_gradients_of_a_layer():
+    model = onnx.parser.parse_model(
+        TRAINING
+        + """g (float[4, 3] x, float[3, 2] w, float[2] b) => (float[4, 2] y, float[3, 2] dw, float[2] db) {
+            p = MatMul(x, w)
+            s = Add(p, b)
+            n = Tanh(s)
+            y = Softmax(n)
+            z = Mul(y, s)
+            dw, db = ai.onnx.preview.training.Gradient <xs = ["w", "b"], zs = ["x"], y = "z"> (w, b, x)
+        }"""
+    )
+    verify(import_onnx(model))
+    x, w, b = (
+        np.random.default_rng(i).standard_normal(s).astype(np.float32) for i, s in enumerate([(4, 3), (3, 2), 2])
+    )
+    _, dw, db = onnx_backend.run_model(model, [x, w, b])
+    tw, tb = torch.tensor(w, requires_grad=True), torch.tensor(b, requires_grad=True)
+    s = torch.tensor(x) @ tw + tb
+    (torch.softmax(torch.tanh(s), -1) * s).sum().backward()
+    assert tw.grad is not None and tb.grad is not None
+    np.testing.assert_allclose(dw, tw.grad.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(db, tb.grad.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_taken_elsewhere_than_at_the_graph_s_values():
+    model = onnx.parser.parse_model(
+        TRAINING
+        + """g (float[2] x, float[2] at) => (float[2] d) {
+            y = Mul(x, x)
+            d = ai.onnx.preview.training.Gradient <xs = ["x"], y = "y"> (at)
+        }"""
+    )
+    (d,) = onnx_backend.run_model(model, [np.zeros(2, np.float32), np.array([1, -3], np.float32)])
+    assert d.tolist() == [2, -6]
+
+
+def test_gradients_of_open_sizes_are_refused():
+    model = onnx.parser.parse_model(
+        TRAINING
+        + """g (float[N] x) => (float[N] d) {
+            y = Mul(x, x)
+            d = ai.onnx.preview.training.Gradient <xs = ["x"], y = "y"> (x)
+        }"""
+    )
+    with pytest.raises(MaiaError, match="known sizes"):
+        onnx_backend.prepare(model)
+
+
+@pytest.mark.parametrize(("y", "expected"), [("Mul(w, x)", [2, 3]), ("Neg(w)", [0, 0])])
+def test_gradients_with_weights_and_by_what_has_no_part(y: str, expected: list[int]):
+    model = onnx.parser.parse_model(
+        TRAINING
+        + f"""g (float[2] x) => (float[2] d) <float[2] w = {{2.0, 3.0}}> {{
+            y = {y}
+            d = ai.onnx.preview.training.Gradient <xs = ["x"], y = "y"> (x)
+        }}"""
+    )
+    (d,) = onnx_backend.run_model(model, [np.ones(2, np.float32)])
+    assert d.tolist() == expected
