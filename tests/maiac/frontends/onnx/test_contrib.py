@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+import maiac
 from maiac import onnx_backend
 from maiac.frontends.onnx import import_onnx
 from maiac.ir import MaiaError
@@ -189,6 +191,14 @@ def test_weights_of_few_bits(bits: int, zeros: bool, n: int, k: int):
         model_of("MatMulNBits", inputs, 1, {"bits": bits, "block_size": 32, "N": n, "K": k}, [1, 2, 3])[0]
     )
     assert str(next(iter(module.weights.values())).type).startswith(f"group<{'u' if zeros else 'i'}{bits}, 32")
+
+
+def test_an_artifact_keeps_weights_of_few_bits(tmp_path: Path):
+    inputs = [reals(3, 64), codes(8, 2, 16), np.abs(reals(8, 2)) / 16, codes(8, 1)]
+    model, given = model_of("MatMulNBits", inputs, 1, {"bits": 4, "block_size": 32, "N": 8, "K": 64}, [1, 2, 3])
+    maiac.compile(model).save(tmp_path / "m.maia")
+    (y,) = maiac.load(tmp_path / "m.maia")(given["x0"])
+    np.testing.assert_allclose(np.asarray(y), onnx_backend.run_model(model, given)[0], rtol=1e-5, atol=1e-5)
 
 
 def test_weights_that_arrive_at_run_time_are_refused():
