@@ -20,10 +20,10 @@ struct Transform {
         d[2] = d[2] - d1;
         d[3] = d1 - d[3];
     }
-    static void filter(const double* g, double* to) {
+    static void filter(const vd (&g)[3], vd (&to)[4]) {
         to[0] = g[0];
-        to[1] = (g[0] + g[1] + g[2]) / 2;
-        to[2] = (g[0] - g[1] + g[2]) / 2;
+        to[1] = (g[0] + g[1] + g[2]) * 0.5;
+        to[2] = (g[0] - g[1] + g[2]) * 0.5;
         to[3] = -g[2];
     }
     static void result(const vf (&m)[4], vf (&y)[2]) {
@@ -48,13 +48,13 @@ struct Transform<4> {
         d[3] = even_b + odd_b;
         d[4] = even_b - odd_b;
     }
-    static void filter(const double* g, double* to) {
+    static void filter(const vd (&g)[3], vd (&to)[6]) {
         const double a = ROOT / 2, b = ROOT;
         to[0] = g[0];
-        to[1] = (g[0] + a * g[1] + g[2] / 2) / -1.5;
-        to[2] = (g[0] - a * g[1] + g[2] / 2) / -1.5;
-        to[3] = (g[0] + b * g[1] + g[2] * 2) / 6;
-        to[4] = (g[0] - b * g[1] + g[2] * 2) / 6;
+        to[1] = (g[0] + a * g[1] + g[2] * 0.5) * (-1 / 1.5);
+        to[2] = (g[0] - a * g[1] + g[2] * 0.5) * (-1 / 1.5);
+        to[3] = (g[0] + b * g[1] + g[2] * 2.0) * (1 / 6.0);
+        to[4] = (g[0] - b * g[1] + g[2] * 2.0) * (1 / 6.0);
         to[5] = g[2];
     }
     static void result(const vf (&m)[6], vf (&y)[4]) {
@@ -282,27 +282,42 @@ void run_apart(const Job& job) {
     });
 }
 
+// The transformed filters of columns o.. and one channel: product p's lie at to[p * step].
+template <int M>
+void transform_filters(const Conv& c, const float* w, int64_t o, int64_t channel, float* to, int64_t step) {
+    constexpr int N = M + 2;
+    double g[3][3][W] = {};
+    for (int64_t lane = 0; lane < W && o + lane < c.o; lane++)
+        for (int64_t tap = 0; tap < 9; tap++) g[tap % 3][tap / 3][lane] = w[((o + lane) * c.c + channel) * 9 + tap];
+    vd half[N][3], turned[N];
+    for (int j = 0; j < 3; j++) {  // down the filter's columns, then along its rows
+        vd taps[3];
+        memcpy(taps, g[j], sizeof taps);
+        Transform<M>::filter(taps, turned);
+        for (int r = 0; r < N; r++) half[r][j] = turned[r];
+    }
+    for (int r = 0; r < N; r++) {
+        Transform<M>::filter(half[r], turned);
+        for (int j = 0; j < N; j++) store(to + (r * N + j) * step, __builtin_convertvector(turned[j], vf));
+    }
+}
+
+// The products' panels lie far apart, often by powers of two: they are written some lines at a time.
 template <int M>
 void pack_filters(const Conv& c, const float* w, float* packed) {
-    constexpr int N = M + 2;
-    int64_t panels = divide_up(c.o, NR);
-    parallel(panels * c.c, 16, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++)
-            for (int64_t column = 0; column < NR; column++) {
-                int64_t panel = i / c.c, ch = i % c.c, o = panel * NR + column;
-                double half[3][N] = {}, turned[3], u[N];
-                for (int r = 0; r < 3 && o < c.o; r++) {
-                    double g[3];
-                    for (int j = 0; j < 3; j++) g[j] = w[(o * c.c + ch) * 9 + r * 3 + j];
-                    Transform<M>::filter(g, half[r]);
-                }
-                for (int j = 0; j < N; j++) {
-                    for (int r = 0; r < 3; r++) turned[r] = half[r][j];
-                    Transform<M>::filter(turned, u);
-                    for (int r = 0; r < N; r++)
-                        packed[(((r * N + j) * panels + panel) * c.c + ch) * NR + column] = float(u[r]);
-                }
-            }
+    constexpr int64_t PRODUCTS = (M + 2) * (M + 2), CHANNELS = 16;
+    int64_t panels = divide_up(c.o, NR), parts = divide_up(c.c, CHANNELS);
+    parallel(panels * parts, 1, [&](int64_t begin, int64_t end) {
+        alignas(64) float lines[PRODUCTS * CHANNELS * NR];
+        for (int64_t i = begin; i < end; i++) {
+            int64_t panel = i / parts, first = i % parts * CHANNELS, count = least(CHANNELS, c.c - first);
+            for (int64_t ch = 0; ch < count; ch++)
+                for (int64_t column = 0; column < NR; column += W)
+                    transform_filters<M>(c, w, panel * NR + column, first + ch, lines + ch * NR + column, CHANNELS * NR);
+            for (int64_t p = 0; p < PRODUCTS; p++)
+                memcpy(packed + ((p * panels + panel) * c.c + first) * NR, lines + p * CHANNELS * NR,
+                       size_t(count * NR) * sizeof(float));
+        }
     });
 }
 
