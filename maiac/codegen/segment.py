@@ -32,6 +32,7 @@ from .planning import Arrangement, Output, Plan
 from .store import PackStore
 from .views import Buffer, View
 
+FLAGS = ("-O2", "-fwrapv")  # loops are vectors already; integers overflow as torch's do
 MOST_PLANS = 64  # concrete sizes whose plan is kept
 CHUNK = 24  # kernels of one translation unit: several are compiled side by side
 
@@ -99,7 +100,7 @@ class Segment:
         with self._lock:
             if self._functions is not None:
                 return
-            builds = [Build("segment", text, ["-O2"]) for text in self.texts()]  # their loops are vectors already
+            builds = [Build("segment", text, FLAGS) for text in self.texts()]
             load(["run", *self._parts()], builds)
             self._call = library("run").maia_run
             self._call.restype, self._call.argtypes = ctypes.c_int64, (ctypes.c_void_p,) * 4

@@ -53,7 +53,7 @@ class Walls:
         def planned(self_: Any, *args: Any) -> Any:
             self.last = []
             made = plan(self_, *args)
-            self.of[id(made.program)] = made.arena, self.last
+            self.of[id(made.program)] = made.layout.size, self.last
             return made
 
         def prepared(self_: Any, *args: Any) -> None:
