@@ -68,9 +68,15 @@ class _Walk:
             if facts.writes:
                 scope.states.clear()
             for region in op.regions:
-                self.block(region, _Scope({}, scope, {} if facts.writes else dict(scope.states)))
+                self.block(region, self.inner(op, scope, facts.writes))
             if not op.regions and op.results and self.effects.mergeable(op):
                 self.merge(op, scope)
+
+    def inner(self, op: Op, scope: _Scope, writes: bool) -> _Scope:
+        """What is known at the beginning of a region: nothing in a fusion, whose operands are all that it reads."""
+        if op.name == "fusion":
+            return _Scope()
+        return _Scope({}, scope, {} if writes else dict(scope.states))
 
     def merge(self, op: Op, scope: _Scope) -> None:
         """Take the values of an equal op, or let later ones take these."""
