@@ -12,6 +12,7 @@
 #include "conv.h"
 #include "gemm.h"
 #include "pool.h"
+#include "weights.h"
 #include "window.h"
 
 using namespace maia;
