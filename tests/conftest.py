@@ -4,6 +4,8 @@ import os
 import signal
 import tempfile
 
+import pytest
+
 from maiac.runtime.threads import cores  # which imports no torch
 
 # Model definitions come from installed packages and weights are random: a test that reaches for the network is wrong.
@@ -31,8 +33,6 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # Workers share the cores: torch would start a thread for every core in each of them.
 _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // _workers)))
-
-import pytest  # noqa: E402
 
 from tests import _torchvision_shim  # noqa: E402  (imports torch, which reads the variables above)
 

@@ -10,6 +10,7 @@
 #include "attention.h"
 #include "conv.h"
 #include "gemm.h"
+#include "given.h"
 #include "lowp.h"
 #include "move.h"
 #include "ops.h"
@@ -20,7 +21,6 @@ using namespace maia;
 
 namespace {
 
-typedef std::vector<float> Floats;
 int wrong = 0;
 
 void check(const std::string& what, const Floats& got, const Floats& want, double tolerance) {
@@ -35,32 +35,6 @@ void check(const std::string& what, const Floats& got, const Floats& want, doubl
     if (!odd && off <= tolerance * std::fmax(most, 1e-30)) return;
     printf("%s: off by %g of %g%s\n", what.c_str(), off, most, odd ? ", NaN" : "");
     wrong++;
-}
-
-Floats some(int64_t n, uint32_t seed) {
-    Floats x(n);
-    for (float& v : x) {
-        seed = seed * 1664525u + 1013904223u;
-        v = float(seed >> 8) / (1 << 24) - 0.5f;
-    }
-    return x;
-}
-
-struct Memory {
-    void* at;
-    explicit Memory(int64_t bytes) : at(aligned_alloc(64, (bytes + 127) / 64 * 64)) {}
-    Memory(const Memory&) = delete;
-    ~Memory() { free(at); }
-};
-
-struct Result {
-    float* to;
-    int64_t step;
-};
-
-void keep(const void* context, const float* tile, int64_t ld, int64_t row, int64_t rows, int64_t col, int64_t cols) {
-    const Result& r = *(const Result*)context;
-    for (int64_t i = 0; i < rows; i++) memcpy(r.to + (row + i) * r.step + col, tile + i * ld, cols * sizeof(float));
 }
 
 // **** products ****

@@ -11,6 +11,7 @@
 #include "attention.h"
 #include "conv.h"
 #include "gemm.h"
+#include "given.h"
 #include "pool.h"
 #include "weights.h"
 #include "window.h"
@@ -19,40 +20,12 @@ using namespace maia;
 
 namespace {
 
-typedef std::vector<float> Floats;
-
-Floats some(int64_t n, uint32_t seed) {
-    Floats x(n);
-    for (float& v : x) {
-        seed = seed * 1664525u + 1013904223u;
-        v = (float)(seed >> 8) / (1 << 24) - 0.5f;
-    }
-    return x;
-}
-
-struct Result {
-    float* to;
-    int64_t step;
-};
-
-void store(const void* context, const float* tile, int64_t ld, int64_t row, int64_t rows, int64_t col, int64_t cols) {
-    const Result& r = *(const Result*)context;
-    for (int64_t i = 0; i < rows; i++) memcpy(r.to + (row + i) * r.step + col, tile + i * ld, cols * sizeof(float));
-}
-
-struct Memory {
-    void* at;
-    explicit Memory(int64_t bytes) : at(aligned_alloc(64, (bytes + 127) / 64 * 64)) {}
-    Memory(const Memory&) = delete;
-    ~Memory() { free(at); }
-};
-
 Floats product(int64_t m, int64_t n, int64_t k) {
     Floats a = some(m * k, 1), b = some(n * k, 2), c(m * n);
     Memory panels(packed_bytes(Weight::f32, n, k));
     pack(Weight::f32, n, k, 0, {Type::f32, b.data(), k, 1, nullptr, 0, 0, nullptr, 0, 0}, panels.at);
     Result to = {c.data(), n};
-    gemm(m, Type::f32, a.data(), k, {Weight::f32, n, k, 0, panels.at}, nullptr, store, &to);
+    gemm(m, Type::f32, a.data(), k, {Weight::f32, n, k, 0, panels.at}, nullptr, keep, &to);
     return c;
 }
 
@@ -63,7 +36,7 @@ Floats image(ConvKind kind, int64_t c, int64_t o, int64_t groups) {
     Memory packed(conv_packed_bytes(kind, g)), space(conv_workspace(kind, g));
     conv_pack(kind, g, filters.data(), packed.at);
     Result to = {y.data(), o};
-    conv(kind, g, x.data(), packed.at, space.at, store, &to);
+    conv(kind, g, x.data(), packed.at, space.at, keep, &to);
     return y;
 }
 
