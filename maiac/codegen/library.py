@@ -57,7 +57,7 @@ def with_needs(parts: Iterable[str]) -> list[str]:
 @functools.cache
 def build_of(part: str) -> Build:
     """How a part is built."""
-    return Build(part, source(f"{part}.cpp"), ["-O2"])
+    return Build(part, source(f"{part}.cpp"))
 
 
 @functools.cache

@@ -32,7 +32,7 @@ from .planning import Arrangement, Output, Plan
 from .store import PackStore
 from .views import Buffer, View
 
-FLAGS = ("-O2", "-fwrapv")  # loops are vectors already; integers overflow as torch's do
+FLAGS = ("-fwrapv",)  # integers overflow as torch's do
 MOST_PLANS = 64  # concrete sizes whose plan is kept
 CHUNK = 24  # kernels of one translation unit: several are compiled side by side
 

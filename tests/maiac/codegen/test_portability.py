@@ -22,7 +22,7 @@ def run(folder: Path, command: list[str], runner: list[str]) -> str:
     """Build the library and the program, run it; what it prints."""
     made = folder / "naive"
     sources = [*map(str, sorted(SOURCES.glob("*.cpp"))), str(PROGRAM)]
-    subprocess.run([*command, *FLAGS, "-Wno-psabi", "-O2", f"-I{SOURCES}", *sources, "-o", str(made)], check=True)
+    subprocess.run([*command, *FLAGS, "-Wno-psabi", f"-I{SOURCES}", *sources, "-o", str(made)], check=True)
     done = subprocess.run([*runner, str(made)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
