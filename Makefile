@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 export PYRIGHT_PYTHON_GLOBAL_NODE := off
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: venv demo test test-slow lint format types clean
+.PHONY: venv demo test test-slow coverage lint format types clean
 .DEFAULT_GOAL := venv
 # Two pips in one environment spoil it, and the layers share one.
 .NOTPARALLEL:
@@ -44,6 +44,10 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow -n $(WORKERS) $(PYTEST_ARGS)
+
+# Runs every conformance suite (an hour on two cores) and writes docs/coverage.md.
+coverage: $(VENV)/.test
+	$(BIN)/python -m tests.conformance.coverage
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -33,7 +33,8 @@ def cases_of(name: str, pattern: str = "", groups: Sequence[str] = ()) -> list[C
     return list(select(suite(name).cases(), pattern, groups))
 
 
-def _tell(outcome: Outcome) -> None:
+def tell(outcome: Outcome) -> None:
+    """Print a case that fails."""
     if outcome.status == "fail":
         print(f"{outcome.group} {outcome.name}: {(outcome.reason.splitlines() or [''])[0][:240]}", flush=True)
 
@@ -56,7 +57,7 @@ def main() -> int:
         serve(suite(options.suite).cases(), options.limit)
         return 0
     chosen = cases_of(options.suite, options.filter, options.group)
-    outcomes = run_suite(options.suite, chosen, options.workers, options.limit, _tell)
+    outcomes = run_suite(options.suite, chosen, options.workers, options.limit, tell)
     if options.out:
         options.out.write_text(json.dumps([asdict(o) for o in outcomes], indent=1) + "\n", encoding="utf-8")
     print(summary(outcomes))
