@@ -8,14 +8,17 @@ What has no Maia form is an error that names it: nothing falls back to eager in 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import fx
 
 from .ir.errors import MaiaError
 
-OPTIONS = ("passes", "dump_ir")
+if TYPE_CHECKING:
+    from .ir import Module
+    from .runtime.executor import Executor
+
+OPTIONS = ("passes", "dump_ir", "freezing")
 
 
 def maia(
@@ -24,7 +27,9 @@ def maia(
     """The backend's entry point, which torch.compile calls with each traced graph.
 
     options (``torch.compile(..., options={...})``): ``passes``, another pipeline as text; ``dump_ir``, a folder for
-    the text after every pass. MAIA0213 for other options, MAIA0201 for operations without a Maia form.
+    the text after every pass; ``freezing``, whether inference takes parameters and buffers for constants, which are
+    folded and packed once (writes to them are seen, except through ``.data``). MAIA0213 for other options, MAIA0201 for
+    operations without a Maia form.
     """
     from torch._dynamo.backends.common import aot_autograd
 
@@ -38,17 +43,40 @@ def maia(
     def compiler(graph: fx.GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Any]:
         return compile_graph(graph, inputs, chosen)
 
-    wrapped: Any = aot_autograd(fw_compiler=compiler, bw_compiler=compiler, decompositions=compile_table())
+    def inference_compiler(graph: fx.GraphModule, inputs: Sequence[Any]) -> Callable[[list[Any]], Any]:
+        return compile_graph(graph, inputs, chosen, _weights() if chosen.get("freezing") else ())
+
+    wrapped: Any = aot_autograd(
+        fw_compiler=compiler,
+        bw_compiler=compiler,
+        inference_compiler=inference_compiler,
+        decompositions=compile_table(),
+    )
     return wrapped(gm, example_inputs)
 
 
+def _weights() -> list[int]:
+    """Which inputs of the graph that is being compiled are parameters and buffers that it does not write to."""
+    from torch._guards import TracingContext
+
+    context = TracingContext.try_get()
+    about = context.fw_metadata if context is not None else None
+    if about is None:
+        return []
+    return [i for i in about.static_input_indices if not about.input_info[i].mutates_data]
+
+
 def compile_graph(
-    gm: fx.GraphModule, example_inputs: Sequence[Any], options: Mapping[str, Any]
+    gm: fx.GraphModule, example_inputs: Sequence[Any], options: Mapping[str, Any], weights: Sequence[int] = ()
 ) -> Callable[[list[Any]], Any]:
-    """One ATen graph as a function of a list of inputs, which it empties (AOTAutograd's boxed convention)."""
+    """One ATen graph as a function of a list of inputs, which it empties (AOTAutograd's boxed convention).
+
+    ``weights`` are the places of inputs that become constants.
+    """
     from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
 
     from .codegen import host_code
+    from .freezing import FreezingExecutor, without_gradient
     from .frontends.exported import import_graph_module
     from .passes.manager import parse_pipeline, run_pipeline
     from .passes.pipeline import default_pipeline
@@ -57,14 +85,20 @@ def compile_graph(
 
     module = import_graph_module(gm, example_inputs)
     passes = parse_pipeline(options["passes"]) if "passes" in options else default_pipeline()
-    with _disable_current_modes():  # torch.compile traces with fake tensors; constant folding computes with real ones
-        run_pipeline(module, passes, dump_dir=options.get("dump_ir"))
-    executor = Executor(module, native=host_code())
     tree = loads(str(module.attrs["out_tree"]))
     absent = any(child["t"] == "const" for child in tree["c"])
 
+    def prepare(module: Module) -> Executor:
+        with (
+            _disable_current_modes()
+        ):  # torch.compile traces with fake tensors; constant folding computes with real ones
+            run_pipeline(module, passes, dump_dir=options.get("dump_ir"))
+        return Executor(module, native=host_code())
+
+    executor = FreezingExecutor(module, weights, prepare) if weights else prepare(module)
+
     def run(inputs: list[Any]) -> Any:
-        given = [x.detach() if isinstance(x, torch.Tensor) and x.requires_grad else x for x in inputs]
+        given = inputs.copy() if weights else list(map(without_gradient, inputs))
         inputs.clear()
         results = executor.run(given)
         return unflatten(tree, results) if absent else results

@@ -3,7 +3,8 @@
     python -m tests.conformance onnx_backend
     python -m tests.conformance opinfo --filter 'conv' --group float32
 
-Suites that others wrote, run through the whole compiler. Failing cases are printed with their reasons.
+Suites that others wrote, run through the whole compiler. Failing cases are printed with their reasons. Programs run by
+reference kernels, unless MAIAC_NATIVE=1 asks for machine code.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def main() -> int:
     parser.add_argument("--least", type=float, default=0.0, help="percent that must pass")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    os.environ.setdefault("MAIAC_NATIVE", "0")
     if options.serve:
         serve(suite(options.suite).cases(), options.limit)
         return 0

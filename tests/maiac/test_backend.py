@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch._dynamo.utils import counters
 
+from maiac.freezing import FreezingExecutor
+from maiac.ir import Module, parse
+from maiac.runtime.executor import Executor
 from tests.models.zoo import llama_config
 
 RTOL, ATOL = 1e-4, 1e-5
@@ -206,3 +209,106 @@ def test_what_a_gradient_needs_and_no_handler_makes_is_named() -> None:
         torch.testing.assert_close(torch.compile(model, backend="maia")(ids, offsets), model(ids, offsets))
     with pytest.raises(Exception, match=r"MAIA0201.*(\n.*)*_embedding_bag.*which the gradient needs"):
         torch.compile(model, backend="maia")(ids, offsets)
+
+
+FREEZING: dict[str, Any] = {"freezing": True}
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize(
+    ("make", "inputs"), [(Net, torch.randn(2, 3, 12, 12)), (Block, torch.randint(0, 20, (2, 6)))], ids=["net", "block"]
+)
+def test_frozen_inference_equals_eager(make: Any, inputs: torch.Tensor) -> None:
+    model = make().eval()
+    compiled = torch.compile(model, backend="maia", options=FREEZING)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(compiled(inputs), model(inputs), rtol=RTOL, atol=ATOL)
+
+
+def _count_programs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of inputs of all programs that are made from now on."""
+    made: list[int] = []
+    original = Executor.__init__
+
+    def init(self: Executor, module: Module, **more: Any) -> None:
+        made.append(len(module.main.args))
+        original(self, module, **more)
+
+    monkeypatch.setattr(Executor, "__init__", init)
+    return made
+
+
+def test_frozen_weights_are_inputs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _count_programs(monkeypatch)
+    model, x = torch.nn.Linear(4, 4), torch.ones(2, 4)
+    with torch.no_grad():
+        for options in ({}, FREEZING):
+            torch._dynamo.reset()
+            compiled = torch.compile(model, backend="maia", options=options)
+            for _ in range(3):
+                compiled(x)
+    assert made == [3, 1]
+
+
+@pytest.mark.usefixtures("kernels")
+def test_writes_to_frozen_weights_are_seen() -> None:
+    linear, norm, x = torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4, affine=False), torch.randn(2, 4)
+    mean = torch.zeros(4)
+    norm.running_mean = mean
+    model = torch.nn.Sequential(linear, norm).eval()
+    compiled = torch.compile(model, backend="maia", options=FREEZING)
+
+    def check() -> None:
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x), model(x), rtol=RTOL, atol=ATOL)
+
+    check()
+    with torch.no_grad():
+        linear.weight.mul_(2)
+    check()
+    mean.add_(1)
+    check()
+    linear.weight = torch.nn.Parameter(torch.randn(4, 4))
+    check()
+    model.load_state_dict({k: torch.full_like(v, 2) for k, v in model.state_dict().items()})
+    check()
+
+
+def test_layers_that_share_a_graph_keep_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _count_programs(monkeypatch)
+    layers = [torch.nn.Linear(4, 4) for _ in range(3)]
+    compiled = [torch.compile(layer, backend="maia", options=FREEZING) for layer in layers]
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        for _ in range(2):
+            for layer, fast in zip(layers, compiled, strict=True):
+                torch.testing.assert_close(fast(x), layer(x))
+    assert made == [1, 1, 1]
+
+
+def test_a_buffer_that_the_model_writes_is_not_frozen() -> None:
+    class Counter(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.full((2,), 3.0))
+            self.register_buffer("count", torch.zeros(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.count += 1
+            return x * self.scale + self.count
+
+    compiled = torch.compile(Counter(), backend="maia", options=FREEZING)
+    with torch.no_grad():
+        assert [compiled(torch.ones(2)).tolist() for _ in range(3)] == [[4, 4], [5, 5], [6, 6]]
+
+
+def test_frozen_programs_go_with_their_weights() -> None:
+    body = "%0 = add %x, %w : f32[2]\n return %0"
+    module = parse(f"module @m {{ func @main(%x: f32[2], %w: f32[2]) -> f32[2] {{ {body} }} }}")
+    executor = FreezingExecutor(module, [1], Executor)
+    weight = torch.ones(2)
+    assert executor.run([torch.ones(2), weight])[0].tolist() == [2, 2]
+    assert len(executor._frozen) == 1
+    del weight
+    assert not executor._frozen
