@@ -145,6 +145,13 @@ CATALOGUE: dict[str, Entry] = {
         "The inputs handed to the backend do not match the model's in number or name, or a device is not supported.",
         "Hand over one array for each input of the graph, in order or by name.",
     ),
+    "MAIA0228": Entry(
+        "ONNX model or node cannot be read",
+        "Attributes, shapes or values contradict the operator, or a tensor its own contents; the message says what came "
+        "up while the node was turned into operations.",
+        "Check the model with onnx.checker.check_model(model, full_check=True). Please report the node where other "
+        "tools run the model.",
+    ),
     "MAIA0213": Entry(
         "unknown option of the torch.compile backend",
         'torch.compile(..., backend="maia", options={...}) was given an option that the backend does not have.',
@@ -270,6 +277,12 @@ CATALOGUE: dict[str, Entry] = {
         "linked weights are missing or changed",
         "The artifact was written with --link-weights and reads its weights from files beside it, which moved or changed since.",
         "Put the named files back, or compile again without --link-weights for an artifact that holds everything.",
+    ),
+    "MAIA0419": Entry(
+        "linked weights lie outside the artifact's folder",
+        "The artifact reads weights from files elsewhere, which may be any file that you can read. That takes your word.",
+        "Where you trust its maker, load it with trust=True (--trust); else compile without --link-weights for an "
+        "artifact that holds everything.",
     ),
     "MAIA0411": Entry(
         "artifact cannot be written",

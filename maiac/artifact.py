@@ -239,14 +239,14 @@ def load(
     """Open an artifact; its weights stay in the file until they are needed.
 
     mesh: ranks along each axis that the program was partitioned over; ``rank`` and ``comm`` place this process in it.
-    trust: let machine code inside the artifact run that another machine built (this format version holds none).
+    trust: let the artifact read linked weights outside its folder, and run machine code inside it that another machine
+    built (this format version holds none).
     verify: compare the checksums of weights too; by default where they take under 256 MiB.
-    MAIA0401 to MAIA0410 say what is wrong with the file; MAIA0506 that the mesh does not fit.
+    MAIA0401 to MAIA0410 and MAIA0419 say what is wrong with the file; MAIA0506 that the mesh does not fit.
     """
-    del trust  # kernels are built from the IR; nothing in the file runs
     if str(device) != "cpu":
         raise MaiaError("MAIA0417", f"device {device!r}")
-    loaded = load_artifact(Path(path), verify=verify, progress=progress)
+    loaded = load_artifact(Path(path), verify=verify, trust=trust, progress=progress)
     manifest = loaded.manifest
     for arg, port in zip(loaded.module.main.args, manifest.inputs, strict=False):
         arg.name = port.name  # the text keeps only what a name may consist of there

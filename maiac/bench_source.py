@@ -17,7 +17,7 @@ class Setup:
     """What every engine runs: an artifact's inputs, the artifact or its source, threads (0: as many as a run has).
 
     outputs: a folder where every engine leaves the outputs of its first run, as ``NAME.pt``. environment: variables
-    for the engines' processes.
+    for the engines' processes. trust: as for ``load``.
     """
 
     artifact: str
@@ -27,6 +27,7 @@ class Setup:
     threads: int = 0
     outputs: str = ""
     environment: dict[str, str] = field(default_factory=dict[str, str])
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def prepare(question: Question) -> dict[str, Any]:
     from .artifact import load
 
     folder = Path(question.shared["folder"])
-    artifact = load(question.setup.artifact)
+    artifact = load(question.setup.artifact, trust=question.setup.trust)
     random_weights = artifact.manifest.source.get("weights") == "random"
     source = original(question.setup.source, random_weights=random_weights)
     inputs = chosen_inputs(question.setup, artifact, source)

@@ -119,7 +119,7 @@ def _loaded(question: Question) -> tuple[Artifact, list[Any]]:
     """The artifact and its inputs."""
     from .artifact import load
 
-    artifact = load(question.setup.artifact)
+    artifact = load(question.setup.artifact, trust=question.setup.trust)
     return artifact, _inputs(question)[1] if "inputs" in question.shared else chosen_inputs(question.setup, artifact)
 
 

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def inspect_model(
-    model: Any, sizes: Mapping[str, int] | None = None, *, verify: bool = False, progress: Progress | None = None
+    model: Any,
+    sizes: Mapping[str, int] | None = None,
+    *,
+    verify: bool = False,
+    trust: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """A model's summary; for an artifact its manifest as well; for one that cannot be represented, why.
 
@@ -33,7 +38,7 @@ def inspect_model(
     if kind == "artifact":
         from .runtime.loading import load_artifact
 
-        loaded = load_artifact(Path(model), verify=verify or None, progress=progress)
+        loaded = load_artifact(Path(model), verify=verify or None, trust=trust, progress=progress)
         manifest = asdict(loaded.manifest)
         kept = ("compiler", "source", "options", "pipeline", "convention", "mesh", "links", "golden", "entries")
         found["artifact"] = {**{k: manifest[k] for k in kept}, "verified": loaded.verified}

@@ -45,17 +45,23 @@ class Loaded:
 
 
 def load_artifact(
-    path: Path, *, verify: bool | None = None, progress: Callable[[str, int, int], None] | None = None
+    path: Path,
+    *,
+    verify: bool | None = None,
+    trust: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Loaded:
-    """Read an artifact; MAIA0401 to MAIA0410 say what is wrong with it.
+    """Read an artifact; MAIA0401 to MAIA0410 say what is wrong with it, MAIA0419 that it reads files elsewhere.
 
     ``verify`` says whether the checksums of weights are compared as well: always (True), never (False), or where they
-    are small enough (None). All other entries are always checked.
+    are small enough (None). All other entries are always checked. ``trust`` lets linked weights lie in other folders.
     """
     before = identity(path) if path.is_file() else None
     archive = open_archive(path)
     manifest = parse_manifest(archive.read(MANIFEST, MAX_MANIFEST), str(path))
     check_sizes(archive, manifest)
+    if not trust:
+        check_links(path, manifest.links)
     heavy = sum(manifest.entries[n].size for n in (WEIGHTS, STATES) if n in manifest.entries)
     heavy += sum(link.size for link in manifest.links)
     whole = heavy <= CHECKED_WEIGHTS if verify is None else verify
@@ -108,6 +114,24 @@ def check_sums(
 def linked_path(artifact: Path, link: Link) -> Path:
     """The file that a link names: relative ones begin at the artifact's folder."""
     return artifact.absolute().parent / link.path
+
+
+def check_links(artifact: Path, links: tuple[Link, ...]) -> None:
+    """MAIA0419 where a linked file lies outside the artifact's folder, by its path or through a link of the system."""
+    folder = artifact.absolute().parent.resolve()
+    faults = [
+        f"{p} is outside {folder}"
+        for p in (_resolved(artifact, link) for link in links)
+        if not p.is_relative_to(folder)
+    ]
+    raise_all("MAIA0419", f"{artifact} takes weights from elsewhere", faults)
+
+
+def _resolved(artifact: Path, link: Link) -> Path:
+    try:
+        return linked_path(artifact, link).resolve()
+    except (OSError, ValueError, RuntimeError) as e:  # NUL in a name, links in a circle
+        raise MaiaError("MAIA0410", f"{artifact}: the linked file {link.path!r} has no place: {e}") from None
 
 
 def _link_faults(artifact: Path, links: tuple[Link, ...], *, sums: bool) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..console import JsonFlag, bytes_text, emit, err, out, plural, progress, seconds_text, table
-from .options import ArtifactArgument, DimOption, SeedOption, read_dims
+from .options import ArtifactArgument, DimOption, SeedOption, TrustFlag, read_dims
 
 if TYPE_CHECKING:
     from ..benchmark import Measured, Timing
@@ -40,6 +40,7 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="How often the engines take turns.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.01, help="How long each turn runs.")] = 1.0,
     threads: Annotated[int, typer.Option(min=0, help="Threads of each engine; 0: as many as a run has.")] = 0,
+    trust: TrustFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Time an artifact, alone or against other engines.
@@ -60,7 +61,7 @@ def bench(
         raise MaiaError("MAIA0706", f"--vs {vs} needs --source MODEL: what the artifact was compiled from")
     if trace:
         require_folder(Path(trace))
-    setup = Setup(artifact, source, seed, read_dims(dim), threads)
+    setup = Setup(artifact, source, seed, read_dims(dim), threads, trust=trust)
     watched: Profile | None = None
     with progress() as report, opened(setup, engines, report) as ready:
         results = ready.measure(rounds=rounds, seconds=seconds)

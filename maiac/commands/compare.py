@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..console import JsonFlag, decibels, emit, out, plural, progress, table
-from .options import ArtifactArgument, DimOption, InputOption, SeedOption, read_dims
+from .options import ArtifactArgument, DimOption, InputOption, SeedOption, TrustFlag, read_dims
 
 if TYPE_CHECKING:
     from ..compare import Comparison
@@ -41,6 +41,7 @@ def compare(
     layers: Annotated[bool, typer.Option("--layers", help="Measure every layer too.")] = False,
     order: Annotated[Order, typer.Option(help="List layers worst first or in program order.")] = Order.worst,
     top: Annotated[int, typer.Option(min=1, help="List so many layers.")] = 20,
+    trust: TrustFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Compare an artifact's results with its source's.
@@ -54,7 +55,7 @@ def compare(
     require_artifact(artifact)
     with progress() as report:
         report("loading", 0, 0)
-        loaded = load(artifact, progress=report)
+        loaded = load(artifact, trust=trust, progress=report)
         stored = not input and not dim and not seed and "inputs" in loaded.manifest.golden
         inputs = loaded.golden()[0] if stored else choose_inputs(loaded, input, not input, seed, read_dims(dim))
         report("running both", 0, 0)

@@ -9,7 +9,7 @@ import typer
 
 from ..console import JsonFlag, bytes_text, count_text, emit, facts, out, plural, progress, table
 from .compile_ import file_size, flops_text, mesh_text, ports_text, weights_text
-from .options import DimOption, read_dims
+from .options import DimOption, TrustFlag, read_dims
 
 
 def inspect(
@@ -17,13 +17,14 @@ def inspect(
     verify: Annotated[bool, typer.Option("--verify", help="Check every checksum of an artifact, weights too.")] = False,
     weights: Annotated[bool, typer.Option("--weights", help="List every weight.")] = False,
     dim: DimOption = [],  # noqa: B006  (typer reads the default)
+    trust: TrustFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Show what a model consists of, and whether it can be compiled."""
     from ..inspection import inspect_model
 
     with progress() as report:
-        found = inspect_model(model, read_dims(dim), verify=verify, progress=report)
+        found = inspect_model(model, read_dims(dim), verify=verify, trust=trust, progress=report)
     if json:
         emit(found)
     else:

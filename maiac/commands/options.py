@@ -25,6 +25,8 @@ DimOption = Annotated[
 TpOption = Annotated[int, typer.Option("--tp", min=1, help="Ranks that split each layer (tensor parallel).")]
 PpOption = Annotated[int, typer.Option("--pp", min=1, help="Pipeline stages (pipeline parallel).")]
 
+TrustFlag = Annotated[bool, typer.Option("--trust", help="Read linked weights that lie outside the artifact's folder.")]
+
 
 def read_dims(texts: Sequence[str]) -> dict[str, int]:
     """``["T=16"]`` as a table; MAIA0706 for what is no size."""

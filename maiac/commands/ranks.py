@@ -18,6 +18,7 @@ class Job:
     seed: int
     dims: dict[str, int]
     mesh: dict[str, int] = field(default_factory=dict[str, int])
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def one_rank(job: Job) -> RankResult:
     from .run import choose_inputs
 
     rank, world = dist.get_rank(), dist.get_world_size()
-    loaded = load(job.path)
+    loaded = load(job.path, trust=job.trust)
     mesh = choose_mesh(loaded.module, world, job.mesh)
     loaded.place = Place(mesh, rank, MeshCommunicator(mesh, rank))
     inputs = choose_inputs(loaded, job.files, job.random, job.seed, job.dims)

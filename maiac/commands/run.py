@@ -18,6 +18,7 @@ from .options import (
     RandomOption,
     SeedOption,
     TpOption,
+    TrustFlag,
     read_dims,
 )
 from .ranks import Job, RankResult, rank_rows, run_ranks
@@ -39,14 +40,16 @@ def run(
     nproc: Annotated[int, typer.Option("--nproc", min=1, help="Start so many ranks on this machine.")] = 1,
     tp: TpOption = 1,
     pp: PpOption = 1,
+    trust: TrustFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Run an artifact and show its outputs."""
     if self_test:
-        _self_test(artifact, as_json=json)
+        _self_test(artifact, trust=trust, as_json=json)
         return
     require_artifact(artifact)
-    job = Job(artifact, input, random, seed, read_dims(dim), {a: n for a, n in (("pp", pp), ("tp", tp)) if n > 1})
+    mesh = {a: n for a, n in (("pp", pp), ("tp", tp)) if n > 1}
+    job = Job(artifact, input, random, seed, read_dims(dim), mesh, trust)
     ranks = max(nproc, pp * tp)
     if ranks > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         results = run_ranks(job, ranks)
@@ -84,7 +87,7 @@ def _run_here(job: Job) -> RankResult:
 
     with progress() as report:
         report("loading", 0, 0)
-        loaded = load(job.path, progress=report)
+        loaded = load(job.path, trust=job.trust, progress=report)
         inputs = choose_inputs(loaded, job.files, job.random, job.seed, job.dims)
         report("running", 0, 0)
         loaded.executor.prepare()
@@ -183,12 +186,12 @@ def tensors_of(names: list[str], values: list[Any]) -> dict[str, Any]:
 # **** self-test ****
 
 
-def _self_test(path: str, *, as_json: bool) -> None:
+def _self_test(path: str, *, trust: bool, as_json: bool) -> None:
     from ..artifact import load
 
     with progress() as report:
         start = time.perf_counter()
-        loaded = load(path, verify=True, progress=report)
+        loaded = load(path, verify=True, trust=trust, progress=report)
         report("running the golden inputs", 0, 0)
         differences = loaded.self_test()
         seconds = time.perf_counter() - start

@@ -14,6 +14,8 @@ from maiac.ir.parser import parse_type
 from tests.ir import _strategies as make
 from tests.ir.test_text import EXAMPLE
 
+from .targets import attempt
+
 RELAXED = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
@@ -74,22 +76,6 @@ def test_mutated_text_gives_a_module_or_an_error(seed: int):
                 parts[start:stop] = parts[start:stop] * 2 if rng.random() < 0.5 else []
         parts = parts or [""]
     attempt("".join(parts))
-
-
-def attempt(text: str) -> None:
-    """Parse; what parses also prints, reads back, and verifies or says why not."""
-    try:
-        module = parse(text)
-    except MaiaError as error:
-        assert re.search(r"<text>:\d+:\d+: ", error.message), error.message
-        assert "^" in error.excerpt
-        return
-    printed = print_module(module)
-    assert print_module(parse(printed)) == printed
-    try:
-        verify(module)
-    except MaiaError as error:
-        assert error.code == "MAIA0106" and error.details
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,25 @@ def test_views_of_mapped_files_are_linked_until_they_are_written_to(tmp_path: Pa
     assert not loaded.manifest.links and torch.equal(contents(loaded.module.weights["w"]), view)
 
 
+def test_weights_of_another_folder_take_trust(tmp_path: Path):
+    _, store = linked(tmp_path)
+    (tmp_path / "inner").mkdir()
+    path = tmp_path / "inner" / "m.maia"
+    maiac.load(tmp_path / "store").save(path, link_weights=True)
+    error = refused("MAIA0419", lambda: maiac.load(path))
+    assert str(store) in str(error) and "--trust" in str(error)
+    assert len(maiac.load(path, trust=True).self_test()) == 1
+
+
+def test_a_link_of_the_system_does_not_hide_another_folder(tmp_path: Path):
+    path, _ = linked(tmp_path)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "store").symlink_to(tmp_path / "store")
+    moved = path.rename(tmp_path / "inner" / "m.maia")
+    refused("MAIA0419", lambda: maiac.load(moved))
+    assert len(maiac.load(moved, trust=True).self_test()) == 1
+
+
 def test_linked_weights_that_changed_are_refused(tmp_path: Path):
     path, store = linked(tmp_path)
     data = bytearray(store.read_bytes())

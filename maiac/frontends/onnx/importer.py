@@ -36,9 +36,10 @@ def import_onnx(source: Source) -> Module:
     dims become symbols. Inputs are main's parameters in order (initializers that are also inputs are weights);
     results are the graph's outputs. Errors: MAIA0220 to MAIA0226, every fault of a kind at once.
     """
-    model = load_model(source)
-    refuse_unsupported(model)
-    return Importer(model).run()
+    with _numbered("the model"):
+        model = load_model(source)
+        refuse_unsupported(model)
+        return Importer(model).run()
 
 
 class Importer:
@@ -103,7 +104,7 @@ class Importer:
     def import_nodes(self, graph: Iterable[onnx_ir.Node], attrs: dict[str, onnx_ir.Attr] | None = None) -> None:
         """Import nodes in order; ``attrs`` are those of the function call they stand in."""
         for node in graph:
-            with self.builder.at(self.location(node)):
+            with self.builder.at(self.location(node)), _numbered(node.op_type, self.location(node)):
                 self.import_node(node, attrs or {})
 
     def import_node(self, node: onnx_ir.Node, outer: dict[str, onnx_ir.Attr]) -> None:
@@ -314,6 +315,19 @@ class Importer:
         """The node's name, with the names of the function calls around it."""
         name = node.name or (node.outputs[0].name if node.outputs else "") or node.op_type
         return Location("/".join([*self.path, name]))
+
+
+@contextlib.contextmanager
+def _numbered(what: str, loc: Location | None = None) -> Generator[None]:
+    """MAIA0228 for whatever importing stumbles over in a model that only looks like one."""
+    try:
+        yield
+    except MaiaError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        message = f"{what}: {type(error).__name__}{': ' if reason else ''}{reason}"
+        raise MaiaError("MAIA0228", message, loc=loc) from error
 
 
 def element_of(type: Type) -> DType | None:

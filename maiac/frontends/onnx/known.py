@@ -7,8 +7,9 @@ friends; folding these here turns Reshape, Expand, Slice... into operations with
 from __future__ import annotations
 
 import functools
+import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -230,19 +231,30 @@ def _constant_of_shape(c: NodeContext, shape: Array) -> Array:
     fill = c.tensor_attr("value")
     if not is_static(shape) or fill is None or fill.dtype.kind not in "iub":
         raise _NotFoldableError
-    return np.full([int(v) for v in shape.flat], int(fill.reshape(-1)[0]), object)
+    return np.full(_small(int(v) for v in shape.flat), int(fill.reshape(-1)[0]), object)
+
+
+def _small(shape: Iterable[int]) -> tuple[int, ...]:
+    """A shape of few elements: more of them are not worth knowing, and may not fit into memory."""
+    dims = tuple(shape)
+    if any(d < 0 for d in dims) or math.prod(dims) > LIMIT:
+        raise _NotFoldableError
+    return dims
 
 
 def _expand(c: NodeContext, x: Array, shape: Array) -> Array:
     if not is_static(shape):
         raise _NotFoldableError
-    return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(int(v) for v in shape.flat))).copy()
+    return np.broadcast_to(x, _small(np.broadcast_shapes(x.shape, tuple(int(v) for v in shape.flat)))).copy()
 
 
 def _range(c: NodeContext, start: Array, limit: Array, delta: Array) -> Array:
     if not all(is_static(a) for a in (start, limit, delta)):
         raise _NotFoldableError
-    return known_array(list(range(int(start.item()), int(limit.item()), int(delta.item()))))
+    if not delta.item():
+        c.fail("its step is 0", "MAIA0223")
+    made = range(int(start.item()), int(limit.item()), int(delta.item()))
+    return known_array(list(made) if len(made) <= LIMIT else _fail())
 
 
 def _reduce_prod(c: NodeContext, x: Array, axes: Array | None = None) -> Array:
@@ -255,6 +267,7 @@ def _reduce_prod(c: NodeContext, x: Array, axes: Array | None = None) -> Array:
 def _tile(c: NodeContext, x: Array, repeats: Array) -> Array:
     if not is_static(repeats):
         raise _NotFoldableError
+    _small((x.size, *(int(r) for r in repeats.flat)))
     return np.tile(x, [int(r) for r in repeats.flat])
 
 

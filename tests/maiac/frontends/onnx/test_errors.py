@@ -178,3 +178,30 @@ def test_the_backend_called_wrongly(call: Callable[[onnx_backend.MaiaRep], objec
     rep = onnx_backend.prepare(model(helper.make_node("Relu", ["x"], ["y"])))
     with pytest.raises(MaiaError, match="MAIA0227"):
         call(rep)
+
+
+def test_what_a_handler_stumbles_over_names_the_node():
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [3, 3], np.ones(9, np.float32).tobytes(), raw=True)
+    weight.dims[:] = [5]
+    made = model(helper.make_node("Add", ["x", "w"], ["y"], name="sum"))
+    made.graph.initializer.append(weight)
+    error = refused("MAIA0228", made)
+    assert error.loc is not None and error.loc.name == "sum" and "reshape" in error.message
+
+
+@pytest.mark.parametrize("shape", [[-5], [1 << 40, 1 << 40]])
+def test_shapes_that_cannot_be_known_are_left_to_the_run(shape: list[int]):
+    nodes = [
+        helper.make_node("Constant", [], ["s"], value_ints=shape),
+        helper.make_node("ConstantOfShape", ["s"], ["c"], value=helper.make_tensor("v", TensorProto.INT64, [1], [1])),
+        helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
+    ]
+    try:
+        import_onnx(model(*nodes))
+    except MaiaError as error:
+        assert error.code != "MAIA0228", error
+
+
+def test_a_range_without_a_step_is_refused():
+    numbers = [helper.make_node("Constant", [], [n], value_int=v) for n, v in (("a", 0), ("b", 9), ("d", 0))]
+    refused("MAIA0223", model(*numbers, helper.make_node("Range", ["a", "b", "d"], ["y"])))
