@@ -61,10 +61,11 @@ def plain(type: Type | None) -> TensorType:
 
 @dataclass(frozen=True)
 class Term:
-    """An expression and the dtype that it computes in."""
+    """An expression, the dtype that it computes in, and its value where that is one constant."""
 
     text: str
     dtype: DType
+    value: bool | int | float | None = None
 
 
 def literal(value: bool | int | float, dtype: DType) -> Term:
@@ -73,9 +74,9 @@ def literal(value: bool | int | float, dtype: DType) -> Term:
         value = torch.tensor(value, dtype=to_torch(dtype)).item()
     dtype = compute(dtype)
     if dtype is DType.BOOL:
-        return Term(f"splat<int32_t>({-1 if value else 0})", dtype)
+        return Term(f"splat<int32_t>({-1 if value else 0})", dtype, value)
     c = C_TYPE[dtype]
-    return Term(f"splat<{c}>({number(value, dtype)})", dtype)
+    return Term(f"splat<{c}>({number(value, dtype)})", dtype, value)
 
 
 def number(value: bool | int | float, dtype: DType) -> str:
@@ -181,6 +182,7 @@ _INT: dict[str, Rule] = {
     "bitwise_not": lambda x, a, d: f"(~{x[0]})",
     "clamp": lambda x, a, d: _clamp(x[0], a, d, "int_max", "int_min"),
 }
+_QUOTIENTS = frozenset(["floor_div", "trunc_div", "remainder", "fmod"])
 _MASKS: dict[str, Rule] = {
     "bitwise_and": _infix("&"),
     "bitwise_or": _infix("|"),
@@ -268,4 +270,6 @@ def expression(
     rule = table.get(name) or (None if to is DType.BOOL else _ANY.get(name))
     if rule is None:
         raise Unsupported(f"{name} of {to}")
+    if table is _INT and name in _QUOTIENTS and not operands[1].value:
+        raise Unsupported(f"{name} of {to} by what may be 0, which is an error")
     return Term(rule([convert(t, to).text for t in operands], attrs, to), to)

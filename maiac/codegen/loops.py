@@ -72,7 +72,7 @@ class Body:
         """A variable that holds an expression."""
         name = f"v{len(self.lines)}"
         self.lines.append(f"const auto {name} = {term.text};")
-        self.terms[slot] = Term(name, term.dtype)
+        self.terms[slot] = Term(name, term.dtype, term.value)
 
 
 def number_term(w: Writer, splat: Splat) -> Term:

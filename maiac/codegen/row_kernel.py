@@ -306,7 +306,7 @@ class _RowWriter:
             lines.add(f"const auto {name} = {self.load(n)};")
         else:
             assert n.build is not None
-            terms = [Term(self.value(x, lines), x.dtype) for x in n.inputs]
+            terms = [x.term(self.value(x, lines)) for x in n.inputs]
             lines.add(f"const auto {name} = {n.build(terms).text};")
             if n in self.kept:
                 lines.add(f"st({self.kept[n]} + {self.now.position}, {name}, Full());")
@@ -371,7 +371,7 @@ class _RowWriter:
             lines.add(f"const auto {name} = {number_term(self.w, n.splat).text};")
         else:
             assert n.build is not None
-            terms = [Term(self.row_value(x, lines), x.dtype) for x in n.inputs]
+            terms = [x.term(self.row_value(x, lines)) for x in n.inputs]
             lines.add(f"const auto {name} = {n.build(terms).text};")
         self.names[n] = name
         return name

@@ -40,6 +40,11 @@ class Node:
         """Whether a pass over the row makes it."""
         return self.kind in ("sum", "max", "min")
 
+    def term(self, name: str) -> Term:
+        """The value under the name that it has in the text."""
+        value = None if self.splat is None else self.splat.value
+        return Term(name, self.dtype, value if isinstance(value, (bool, int, float)) else None)
+
 
 @dataclass
 class Rows:

@@ -10,7 +10,6 @@ import torch
 import maiac
 from maiac.codegen.store import PackStore
 from maiac.ir import MaiaError, parse
-from maiac.ir.opdef import get_op
 
 from .harness import Ran, check
 
@@ -38,16 +37,26 @@ def test_negated_and_expanded_views_are_read_as_they_look():
         torch.testing.assert_close(got, x + x)
 
 
-@pytest.mark.parametrize("op", ["floor_div", "trunc_div", "remainder", "fmod"])
+QUOTIENTS = ["floor_div", "trunc_div", "remainder", "fmod"]
+
+
+@pytest.mark.parametrize("op", QUOTIENTS)
 @pytest.mark.parametrize("dtype", ["i32", "i64", "i8"])
 def test_the_lowest_integer_by_minus_one_wraps_around(op: str, dtype: str):
     torch_type = {"i32": torch.int32, "i64": torch.int64, "i8": torch.int8}[dtype]
     low = torch.iinfo(torch_type).min
-    x, y = (torch.tensor(v, dtype=torch_type) for v in ([low, 7, -7, 6], [-1, 2, 2, -4]))
-    (got,) = Ran(program(f"{op} %x, %y", f"{dtype}[4]", x=f"{dtype}[4]", y=f"{dtype}[4]")).run([x, y])
-    wanted = get_op(op).reference(x[1:], y[1:])  # torch itself ends with a signal at the first
-    assert torch.equal(got[1:], wanted)
-    assert got[0] == (low if op.endswith("div") else 0)
+    body = f"%0 = constant {{value = -1, dtype = {dtype}}} : {dtype}[]\n %1 = {op} %x, %0 : {dtype}[4]\n return %1"
+    ran = Ran(parse(f"module @m {{ func @main(%x: {dtype}[4]) -> {dtype}[4] {{ {body} }} }}"))
+    (got,) = ran.run([torch.tensor([low, 7, -7, 6], dtype=torch_type)])
+    assert not ran.refused
+    assert got.tolist() == ([low, -7, 7, -6] if op.endswith("div") else [0, 0, 0, 0])  # torch itself ends with a signal
+
+
+@pytest.mark.parametrize("op", QUOTIENTS)
+def test_an_integer_by_0_is_an_error(op: str):
+    ran = Ran(program(f"{op} %x, %y", "i64[2]", x="i64[2]", y="i64[2]"))
+    with pytest.raises(MaiaError, match=f"MAIA0503: {op} failed: ZeroDivisionError"):
+        ran.executor.run([torch.tensor([4, 5]), torch.tensor([2, 0])])
 
 
 def test_quotients_round_down_as_torch_has_them():
