@@ -152,6 +152,11 @@ CATALOGUE: dict[str, Entry] = {
         "Check the model with onnx.checker.check_model(model, full_check=True). Please report the node where other "
         "tools run the model.",
     ),
+    "MAIA0229": Entry(
+        "internal error: capture failed at an operation",
+        "The code that turns this traced operation into Maia operations raised an exception. This is a fault of maiac.",
+        "Please report it with the reproducer that the message names: it holds the operation alone and no weights of the model.",
+    ),
     "MAIA0213": Entry(
         "unknown option of the torch.compile backend",
         'torch.compile(..., backend="maia", options={...}) was given an option that the backend does not have.',

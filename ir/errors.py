@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from .catalogue import CATALOGUE
 
@@ -25,7 +26,8 @@ class MaiaError(Exception):
     """A fault that the user can repair.
 
     ``code`` is a key of the catalogue (``maiac explain CODE`` prints its page). ``details`` lists every fault of this
-    kind, one line each; ``excerpt`` shows the text around the fault; ``hint`` says what to do.
+    kind, one line each; ``excerpt`` shows the text around the fault; ``hint`` says what to do; ``reproducers`` are
+    files that show the fault alone.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class MaiaError(Exception):
         self.details = tuple(details)
         self.excerpt = excerpt
         self.hint = hint or CATALOGUE[code].fix
+        self.reproducers: list[Path] = []
 
     def __str__(self) -> str:
         lines = [f"{self.code}: {self.message}"]
@@ -54,12 +57,17 @@ class MaiaError(Exception):
         lines += [f"  - {detail}" for detail in self.details]
         if self.excerpt:
             lines += ["  | " + line for line in self.excerpt.splitlines()]
+        lines += [f"  reproducer: {path}" for path in self.reproducers]
         lines.append(f"  help: {self.hint} (maiac explain {self.code})")
         return "\n".join(lines)
 
     def __reduce__(self):
         # Exceptions cross process boundaries (ranks, test workers); keyword arguments need telling how.
-        return _rebuild, (self.code, self.message, self.loc, self.details, self.excerpt, self.hint)
+        return _rebuild, (self.code, self.message, self.loc, self.details, self.excerpt, self.hint, self.reproducers)
+
+
+class InternalFault(MaiaError):
+    """A fault of ours, not the user's (exit code 3): it asks for a report and names what to send."""
 
 
 class TypeFault(Exception):
@@ -71,9 +79,17 @@ class TypeFault(Exception):
 
 
 def _rebuild(
-    code: str, message: str, loc: Location | None, details: tuple[str, ...], excerpt: str, hint: str
+    code: str,
+    message: str,
+    loc: Location | None,
+    details: tuple[str, ...],
+    excerpt: str,
+    hint: str,
+    reproducers: list[Path],
 ) -> MaiaError:
-    return MaiaError(code, message, loc=loc, details=details, excerpt=excerpt, hint=hint)
+    made = MaiaError(code, message, loc=loc, details=details, excerpt=excerpt, hint=hint)
+    made.reproducers = reproducers
+    return made
 
 
 def raise_all(code: str, what: str, faults: Iterable[str], *, hint: str = "") -> None:

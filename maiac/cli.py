@@ -72,14 +72,14 @@ def run_command(arguments: Sequence[str]) -> int:
     except Exception as e:
         if _interruptions:  # a library swallowed Ctrl-C, in the middle of its own import perhaps, and broke for it
             return INTERRUPTED
-        from .ir.errors import MaiaError
+        from .ir.errors import InternalFault, MaiaError
 
         e = _out_of_memory(e) or e
         if not isinstance(e, MaiaError):
             _crash(e, arguments, as_json=as_json)
             return OUR_FAULT
         _show(e, as_json=as_json)
-        return OUR_FAULT if _is_ours(e) else USER_ERROR
+        return OUR_FAULT if isinstance(e, InternalFault) else USER_ERROR
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:
@@ -89,11 +89,6 @@ def _terminated(_signal: int, _frame: FrameType | None) -> None:
 def _interrupted(_signal: int, _frame: FrameType | None) -> None:
     _interruptions.append(time.monotonic())
     raise KeyboardInterrupt
-
-
-def _is_ours(error: MaiaError) -> bool:
-    """Whether a pass broke: it comes with a reproducer, not with advice for the user."""
-    return any(cls.__name__ == "PassFault" for cls in type(error).__mro__)
 
 
 def _out_of_memory(error: Exception) -> MaiaError | None:
@@ -120,6 +115,7 @@ def _show(error: MaiaError, *, as_json: bool) -> None:
             "details": list(error.details),
             "excerpt": error.excerpt,
             "hint": error.hint,
+            "reproducers": [str(path) for path in error.reproducers],
         }
         sys.stdout.write(json.dumps({"error": table}, indent=2) + "\n")
         return

@@ -10,6 +10,7 @@ from .codegen import prepare_host_code
 from .config import CompileOptions
 from .ir import Module
 from .ir.errors import MaiaError
+from .reproducers import reproducers_in
 from .sources import Captured, kind_of, open_source
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def compile(
 
     target: a name from ``maiac targets``. quantize: ``"fp8"`` or ``"int8"`` weights. kv_dtype: the dtype of caches.
     mesh: ``{"tp": 4, "pp": 2}`` partitions for up to so many ranks. passes: another pipeline, as text or a list.
-    dump_ir: a folder for the text after every pass. random_weights: for a Hugging Face folder without weights.
+    dump_ir: a folder for the text after every pass; files that reproduce faults lie there too, else here.
+    random_weights: for a Hugging Face folder without weights.
     require_fusion: ``{"attention": 12}``, MAIA0307 where the compiled program holds fewer (docs/fusion.md).
     progress: called with (what, done, total).
     """
@@ -60,7 +62,8 @@ def compile(
     if progress:
         progress("capturing", 0, 0)
     prepare_host_code()
-    captured = open_source(model, args, kwargs, dynamic_shapes, random_weights=random_weights)
+    with reproducers_in(dump_ir):
+        captured = open_source(model, args, kwargs, dynamic_shapes, random_weights=random_weights)
     return lower(captured, options, passes=passes, dump_ir=dump_ir, require_fusion=require_fusion, progress=progress)
 
 

@@ -7,19 +7,17 @@ from abc import ABC, abstractmethod
 from contextvars import ContextVar
 from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from maiac.ir import MaiaError, Module
+from maiac.ir.errors import InternalFault
 
 # Where passes live; imported on the first look-up, so that naming a pass costs nothing.
 _HOMES = ("canonicalize", "fold", "cse", "dce", "outline", "inline", "quantization", "partition", "fusion")
 
 
-class PassFault(MaiaError):
-    """A pass broke: our fault, not the user's (exit code 3). ``reproducer`` is the file that shows it."""
-
-    reproducer: Path | None = None
+class PassFault(InternalFault):
+    """A pass broke. ``reproducers`` holds the file that shows it."""
 
 
 @dataclass(frozen=True)

@@ -156,9 +156,9 @@ class _Run:
             "MAIA0301",
             f"the pass {pass_text(each)} failed after {ran}: {message}",
             details=details,
-            hint=f"please report this with {path}; `maiac opt {path}` shows it again",
+            hint=f"please report this with the reproducer; `maiac opt {path}` shows it again",
         )
-        fault.reproducer = path
+        fault.reproducers = [path]
         return fault
 
 

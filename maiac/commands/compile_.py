@@ -25,7 +25,8 @@ def compile(
     pp: PpOption = 1,
     passes: Annotated[str | None, typer.Option(help="Another pipeline, such as 'fold,cse,dce'.")] = None,
     dump_ir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the program's text after every pass.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the text after every pass goes, and files that reproduce faults."),
     ] = None,
     link_weights: Annotated[
         bool, typer.Option("--link-weights", help="Leave weights in the files where they are.")

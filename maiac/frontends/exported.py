@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,18 +24,21 @@ from torch.utils import _pytree as pytree
 
 from maiac.ir.builder import Builder
 from maiac.ir.dims import Dim
-from maiac.ir.errors import Location, MaiaError
+from maiac.ir.errors import MaiaError
 from maiac.ir.graph import Function, Module, State, Value
 from maiac.ir.types import DimType, TensorType
 from maiac.runtime.tree import LEAF, Tree, dumps, from_treespec, graft
 
+from .aten.registry import Unsupported
 from .decompositions import export_table
-from .importer import Importer, from_torch, key_of, storage_key, weight_data
-from .locations import in_torch, whole_stacks
+from .importer import Importer, from_torch, storage_key, weight_data
+from .locations import whole_stacks
 from .quiet import quiet_torch
+from .reproducer import key_of
 from .restore import unchanged
 from .small_sizes import export_from_one
 from .symbols import Symbols, named_by_user, symbol_names
+from .trace_errors import draft, first_line, trace_error
 
 if TYPE_CHECKING:
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -102,7 +104,7 @@ def _load(path: Path) -> ExportedProgram:
         with quiet_torch():
             return torch.export.load(path)
     except Exception as cause:
-        raise MaiaError("MAIA0205", f"{path} is not an exported program: {_first_line(cause)}") from cause
+        raise MaiaError("MAIA0205", f"{path} is not an exported program: {first_line(cause)}") from cause
 
 
 def _trace(
@@ -120,44 +122,7 @@ def _trace(
         with torch.no_grad(), unchanged(model), quiet_torch():
             return export_from_one(once, names, model, args, kwargs, dynamic_shapes)
     except Exception as cause:
-        raise _export_error(cause) from cause
-
-
-_DATA_DEPENDENT = (
-    "DataDependentOutputException",
-    "DynamicOutputShapeException",
-    "GuardOnDataDependentSymNode",
-    "PendingUnbackedSymbolNotFound",
-)
-
-
-def _export_error(cause: Exception) -> MaiaError:
-    """The numbered error for a failure of torch.export, at the line of the user's code."""
-    text = str(cause)
-    loc = _user_line(cause)
-    if "data-dependent" in text.lower() or type(cause).__name__ in _DATA_DEPENDENT:
-        return MaiaError("MAIA0202", f"control flow depends on the data: {_first_line(cause)}", loc=loc)
-    if "Constraints violated" in text or "dynamic_shapes" in text or "dynamic shapes" in text.lower():
-        return MaiaError("MAIA0203", _first_line(cause), loc=loc, details=_suggestions(text))
-    return MaiaError("MAIA0204", f"{type(cause).__name__}: {_first_line(cause)}", loc=loc)
-
-
-def _first_line(cause: Exception) -> str:
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[0] if lines else type(cause).__name__
-
-
-def _suggestions(text: str) -> list[str]:
-    """What torch.export says about each constraint, without its log advice."""
-    return [line.strip(" -") for line in text.splitlines()[1:] if line.strip().startswith(("-", "*")) or " = " in line]
-
-
-def _user_line(cause: Exception) -> Location:
-    """The innermost frame outside torch and outside this compiler."""
-    here = str(Path(__file__).parent)
-    frames = [f for f in traceback.extract_tb(cause.__traceback__) if not in_torch(f.filename)]
-    own = [f for f in frames if not f.filename.startswith((here, "<"))]
-    return Location(own[-1].name, own[-1].filename, own[-1].lineno or 0) if own else Location()
+        raise trace_error(cause, model, lambda: draft(model, args, kwargs, dynamic_shapes)) from cause
 
 
 def _user_names(
@@ -185,11 +150,19 @@ def import_exported(program: ExportedProgram, *, names: Mapping[str, str] | None
     Parameters, buffers and tensor constants become weights over their own storage, buffers that the program changes
     become states. ``names`` renames torch's symbols. MAIA0201 lists every operation without a Maia form at once.
     """
-    program = program.run_decompositions(export_table())
-    return _ProgramImport(program, names or {}).run()
+    found = survey_exported(program, names=names)
+    found.journal.check()
+    return found.module
 
 
-class _ProgramImport:
+def survey_exported(program: ExportedProgram, *, names: Mapping[str, str] | None = None) -> ProgramImport:
+    """Import as much as can be; ``journal`` holds what is wrong with the rest."""
+    found = ProgramImport(program.run_decompositions(export_table()), names or {})
+    found.run()
+    return found
+
+
+class ProgramImport:
     """The state of importing one exported program."""
 
     def __init__(self, program: ExportedProgram, names: Mapping[str, str]) -> None:
@@ -197,6 +170,7 @@ class _ProgramImport:
         self.module = Module("main", {"convention": "torch"})
         self.symbols = Symbols(self.module, names, program.range_constraints)
         self.importer = Importer(self.module, self.symbols)
+        self.journal = self.importer.journal
         self.main = self.module.add_function(Function("main"))
         self.builder = Builder(self.module, self.main.body)
         self.mutated = set(program.graph_signature.buffers_to_mutate.values())
@@ -206,25 +180,38 @@ class _ProgramImport:
         for name, tensor in program.state_dict.items():
             self.first_name.setdefault(storage_key(tensor), name)
 
-    def run(self) -> Module:
-        """Inputs, then the graph, then outputs and states."""
+    def run(self) -> None:
+        """Inputs, then the graph, then outputs and states; these only where nothing is wrong."""
         nodes = {n.name: n for n in self.program.graph.nodes if n.op == "placeholder"}
         inputs: dict[fx.Node, Any] = {}
         arguments: list[Any] = []
         for spec in self.program.graph_signature.input_specs:
             node = nodes[spec.arg.name]
             if spec.kind is InputKind.USER_INPUT:
-                inputs[node] = self.user_input(node, spec)
                 arguments.append(spec.arg)
-            elif spec.kind is not InputKind.TOKEN and (node.users or spec.target in self.mutated):
-                inputs[node] = self.held(spec)
-            else:
-                inputs[node] = None
+            inputs[node] = self.input(node, spec)
         results = self.importer.run(self.program.graph, self.program.graph_module, self.main.body, inputs)
-        self.importer.finish()
+        if self.journal.faults:
+            self.builder.ret([])
+            return
         self.outputs(list(results))
         self.module.attrs["in_tree"] = _tree(self.program.call_spec.in_spec, arguments)
-        return self.module
+
+    def input(self, node: fx.Node, spec: InputSpec) -> Any:
+        """What a placeholder stands for; of an unknown kind, it is a fault and what reads it is passed over."""
+        try:
+            if spec.kind is InputKind.USER_INPUT:
+                return self.user_input(node, spec)
+            if spec.kind is not InputKind.TOKEN and (node.users or spec.target in self.mutated):
+                return self.held(spec)
+        except Unsupported as miss:
+            error = MaiaError("MAIA0206", f"{spec.target or node.name} is of an unknown kind: {miss}")
+            self.journal.fault("", error.message, error)
+            return self.importer.stand_in(node)
+        except MaiaError as error:
+            self.journal.fault("", error.message, error)
+            return self.importer.stand_in(node)
+        return None
 
     def user_input(self, node: fx.Node, spec: InputSpec) -> Any:
         """A parameter of main, or the constant that the program was traced with."""
@@ -338,7 +325,7 @@ def import_graph_module(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Mo
     importer = Importer(module, symbols)
     outputs = importer.run(gm.graph, gm, main.body, inputs)
     _no_lost_outputs(importer, gm.graph, outputs)
-    importer.finish()
+    importer.journal.check()
     outputs = list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
     builder = Builder(module, main.body)
     builder.ret([v for v in (_flat_output(builder, o) for o in outputs) if v is not None])

@@ -19,7 +19,9 @@ from maiac.runtime.weights import HeldTensor, MetaTensor
 
 from .aten import handlers
 from .aten.registry import Unsupported
+from .journal import INTERNAL, Journal
 from .locations import location_of
+from .reproducer import key_of, reproducer_of
 from .symbols import LEAST, NoDim, Symbols
 
 Number = bool | int | float
@@ -155,12 +157,13 @@ def to_torch(dtype: DType) -> torch.dtype:
 
 
 class Importer:
-    """One graph into one block. Faults are gathered in ``faults`` and raised together by ``finish``."""
+    """One graph into one block. Faults are gathered in ``journal``, which raises them together."""
 
     def __init__(self, module: Module, symbols: Symbols) -> None:
         self.module = module
         self.symbols = symbols
-        self.faults: dict[tuple[str, str], list[Location]] = {}
+        self.journal = Journal(_fault_line)
+        self.unknown: set[fx.Node] = set()  # faulty nodes that give numbers; what reads them is not to blame
         self.constants: dict[Any, Weight] = {}
 
     def run(self, graph: fx.Graph, owner: torch.nn.Module, block: Block, inputs: Mapping[fx.Node, Any]) -> Any:
@@ -177,6 +180,26 @@ class Importer:
 
     def import_node(self, context: Context, node: fx.Node, env: Mapping[fx.Node, Any], owner: torch.nn.Module) -> Any:
         """The value of one node; a fault is recorded and stands in for its value."""
+        if not self.unknown.isdisjoint(node.all_input_nodes):
+            return self.stand_in(node)
+        loc = location_of(node)
+        key = key_of(node.target)
+        if node.op == "call_function" and not key.startswith("python::"):
+            self.journal.met(key, loc)
+            self.journal.origin(loc, key)
+        try:
+            with context.builder.at(loc):
+                return self.value_of(context, node, env, owner)
+        except (Unsupported, NoDim) as miss:
+            return self.fault(node, key, str(miss))
+        except MaiaError as error:
+            return self.fault(node, key, error.message)
+        except Exception as error:
+            self.journal.crash(INTERNAL, key, error, loc, reproducer_of(node))
+            return self.stand_in(node)
+
+    def value_of(self, context: Context, node: fx.Node, env: Mapping[fx.Node, Any], owner: torch.nn.Module) -> Any:
+        """The value of one node, by its handler."""
         if node.op == "get_attr":
             found = _attribute(owner, str(node.target))
             return self.tensor_constant(found, str(node.target)) if isinstance(found, torch.Tensor) else found
@@ -187,18 +210,11 @@ class Importer:
             return known
         handler = handlers().get(key_of(node.target))
         if handler is None:
-            return self.fault(node, key_of(node.target), "")
+            raise Unsupported
         args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), lambda n: env[n])
         context.node = node
-        with context.builder.at(location_of(node)):
-            try:
-                args, kwargs = _by_position(node.target, self.resolve(args), self.resolve(kwargs))
-                value = handler(context, *args, **kwargs)
-                return self.settle(context, node, value)
-            except (Unsupported, NoDim) as miss:
-                return self.fault(node, key_of(node.target), str(miss))
-            except MaiaError as error:
-                return self.fault(node, key_of(node.target), error.message)
+        args, kwargs = _by_position(node.target, self.resolve(args), self.resolve(kwargs))
+        return self.settle(context, node, handler(context, *args, **kwargs))
 
     def symbolic(self, node: fx.Node) -> Any:
         """A SymInt node is a dim expression, unless the run alone tells it; other nodes: None."""
@@ -271,8 +287,16 @@ class Importer:
 
     def fault(self, node: fx.Node, key: str, why: str) -> Any:
         """Record what has no Maia form; a value of the traced type stands in, so that the rest is looked at too."""
-        self.faults.setdefault((key, why), []).append(location_of(node))
-        return self._stand_in(node.meta.get("val"))
+        error = MaiaError("MAIA0201", f"{key} has no Maia form", loc=location_of(node))
+        self.journal.fault(key, why, error, reproducer_of(node))
+        return self.stand_in(node)
+
+    def stand_in(self, node: fx.Node) -> Any:
+        """A value of the type that torch traced for a node."""
+        val = node.meta.get("val")
+        if not isinstance(val, (torch.Tensor, tuple, list)):
+            self.unknown.add(node)
+        return self._stand_in(val)
 
     def _stand_in(self, val: Any) -> Any:
         if isinstance(val, (tuple, list)):
@@ -284,30 +308,12 @@ class Importer:
         except (NoDim, Unsupported):
             return Value(TensorType(DType.F32, (1,) * val.ndim))
 
-    def finish(self) -> None:
-        """Raise MAIA0201 that lists every operation without a Maia form, with count and places."""
-        if not self.faults:
-            return
-        details = [_fault_line(key, why, places) for (key, why), places in self.faults.items()]
-        count = sum(len(p) for p in self.faults.values())
-        what = f"{count} operations of the model have no Maia form" if count > 1 else "an operation has no Maia form"
-        raise MaiaError("MAIA0201", what, loc=next(iter(self.faults.values()))[0], details=details)
 
-
-def _fault_line(key: str, why: str, places: list[Location]) -> str:
+def _fault_line(key: str, why: str, places: Sequence[Location]) -> str:
     name = key.removeprefix("aten::")
     shown = ", ".join(dict.fromkeys(map(str, places[:3])))
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
     return f"{name}{f' ({why})' if why else ''}: {len(places)}x at {shown}{more}"
-
-
-def key_of(target: Any) -> str:
-    """``aten::add.Tensor`` of an overload; ``hop::cond`` of a higher-order op; ``python::mul`` of a function."""
-    if isinstance(target, torch._ops.OpOverload):  # pyright: ignore[reportPrivateUsage]
-        return f"{target.namespace}::{target._schema.name.split('::')[1]}.{target._overloadname}"  # pyright: ignore[reportPrivateUsage]
-    if isinstance(target, torch._ops.HigherOrderOperator):  # pyright: ignore[reportPrivateUsage]
-        return f"hop::{target.name()}"
-    return f"python::{getattr(target, '__name__', target)}"
 
 
 def _attribute(owner: Any, path: str) -> Any:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 from collections.abc import Generator
+from typing import Any
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Print nothing."""
 
 
 @contextlib.contextmanager
@@ -18,8 +24,11 @@ def quiet_torch() -> Generator[None]:
     handlers = {handler: handler.level for logger in loggers for handler in logger.handlers}
     for handler in handlers:
         handler.setLevel(logging.CRITICAL)
+    tracer: Any = importlib.import_module("torch.export._trace")
+    tracer.print = _nothing  # it prints the graph so far when it fails
     try:
         yield
     finally:
+        vars(tracer).pop("print", None)
         for handler, level in handlers.items():
             handler.setLevel(level)

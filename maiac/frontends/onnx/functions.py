@@ -79,11 +79,11 @@ def _type_proto(c: NodeContext, index: int) -> onnx.TypeProto:
         return onnx.TypeProto()
     slot = c.slot(index)
     if slot.value is None and slot.known is not None:
-        return _onnx_type(c.type(index))
-    return _onnx_type(c[index].type)
+        return onnx_type(c.type(index))
+    return onnx_type(c[index].type)
 
 
-def _onnx_type(type: Type) -> onnx.TypeProto:
+def onnx_type(type: Type) -> onnx.TypeProto:
     match type:
         case TensorType():
             dims = [d if isinstance(d, int) else str(d) for d in type.dims]
@@ -91,8 +91,8 @@ def _onnx_type(type: Type) -> onnx.TypeProto:
         case UnrankedType():
             return onnx.helper.make_tensor_type_proto(ONNX_DTYPES[type.dtype], None)
         case SequenceType():
-            return onnx.helper.make_sequence_type_proto(_onnx_type(type.element))
+            return onnx.helper.make_sequence_type_proto(onnx_type(type.element))
         case OptionalType():
-            return onnx.helper.make_optional_type_proto(_onnx_type(type.element))
+            return onnx.helper.make_optional_type_proto(onnx_type(type.element))
         case DimType():
             return onnx.TypeProto()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
@@ -14,17 +13,23 @@ import onnx
 from maiac.ir import Block, Builder, Dim, DimLike, DType, Function, Module, Op, Result, TensorType, Type, Value
 from maiac.ir.dims import depth, symbols_of
 from maiac.ir.errors import Location, MaiaError
+from maiac.ir.ops.values import to_torch
 from maiac.ir.types import Quantized
+from maiac.runtime.weights import MetaTensor
 
+from ..journal import Journal, Maker
 from . import handlers
 from .context import NodeContext, Slot
 from .functions import expansion
-from .known import Known, fold
+from .known import Known, fold, is_static
 from .load import Source, load_model
+from .operators import describe, is_supported, node_name, operator_name, walk_nodes
 from .registry import Handler, find_handler, plain_domain
-from .types import DimTable, TransposedTensor, convert_type, dtype_of, static_shape, tensor_data
+from .reproducer import Operand, operands, reproduce
+from .types import ONNX_DTYPES, DimTable, TransposedTensor, convert_type, dtype_of, static_shape, tensor_data
 
 assert handlers  # importing them fills the table
+UNREADABLE = "MAIA0228"
 DEEPEST = 64  # function calls inside function calls
 SMALL = 8  # constants of up to this many elements are written in the text
 
@@ -36,17 +41,43 @@ def import_onnx(source: Source) -> Module:
     dims become symbols. Inputs are main's parameters in order (initializers that are also inputs are weights);
     results are the graph's outputs. Errors: MAIA0220 to MAIA0226, every fault of a kind at once.
     """
+    importer = survey_onnx(source)
+    importer.journal.check()
+    return importer.module
+
+
+def survey_onnx(source: Source, *, graph_only: bool = False) -> Importer:
+    """Import as much as can be; ``journal`` holds what is wrong with the rest.
+
+    graph_only: weights in files that are not there are no fault.
+    """
     with _numbered("the model"):
-        model = load_model(source)
-        refuse_unsupported(model)
-        return Importer(model).run()
+        importer = Importer(load_model(source), graph_only=graph_only)
+        importer.run()
+        return importer
+
+
+class Unknown(Exception):
+    """A value that a faulty node should have computed, and of which nothing is known."""
 
 
 class Importer:
-    """Walks a model once. ``scopes`` are the blocks from the outermost to the one being filled."""
+    """Walks a model once. ``scopes`` are the blocks from the outermost to the one being filled.
 
-    def __init__(self, model: onnx_ir.Model) -> None:
+    Faults are kept in ``journal``. A value that a faulty node should have computed is stood in for where ONNX tells
+    its type; otherwise it is unknown, and what reads it is passed over: it is not to blame.
+    """
+
+    def __init__(self, model: onnx_ir.Model, *, graph_only: bool = False) -> None:
         self.model = model
+        self.graph_only = graph_only
+        self.journal = Journal(describe)
+        self.unsupported: set[int] = set()  # nodes whose operators have no handler, by identity
+        self.unknown: set[onnx_ir.Value] = set()
+        self.missing: list[str] = []  # weights in files that are not there
+        self.trying = False  # whether a handler may do without what it asks for
+        self.blamed: set[tuple[int, str, str]] = set()  # a loop's body may be imported several times
+        self.within = ""  # the operator whose definition by ONNX we are in
         self.opsets = {plain_domain(d): v for d, v in model.graph.opset_imports.items()}
         self.module = Module(model.graph.name or "main", {"convention": "onnx"})
         self.dim_table = DimTable(self.module)
@@ -56,56 +87,152 @@ class Importer:
         self.builder = Builder(self.module, self.function.body)
         self.path: list[str] = []  # names of the function calls that we are in
 
-    def run(self) -> Module:
+    def run(self) -> None:
         """Import the main graph."""
         graph = self.model.graph
+        self.find_unsupported()
         self.add_initializers(graph)
-        faults: list[str] = []
         for value in graph.inputs:
             if value not in self.slots:
-                self.add_input(value, faults)
-        if faults:
-            raise MaiaError("MAIA0226", "the model has inputs of types that are not supported", details=faults)
+                self.add_input(value)
         self.import_nodes(graph)
-        outputs = [self.value_of(slot) for v in graph.outputs if (slot := self.slot(v)) is not None]
+        try:
+            outputs = [self.value_of(slot) for v in graph.outputs if (slot := self.slot(v)) is not None]
+        except Unknown:
+            outputs = []
+        except MaiaError as error:
+            self.journal.fault("", error.message, error)
+            outputs = []
         self.builder.ret(outputs)
         self.module.attrs |= _trees(len(self.function.args), len(outputs))
         self.module.attrs["outputs"] = tuple(v.name or "" for v in graph.outputs)
-        return self.module
 
-    def add_input(self, value: onnx_ir.Value, faults: list[str]) -> None:
+    def find_unsupported(self) -> None:
+        """Note every operator; a fault for each that has neither handler nor function body."""
+        for node, version, where in walk_nodes(self.model):
+            loc = Location("/".join([*where, node_name(node)]))
+            self.journal.met(operator_name(node), loc)
+            if (node.domain, node.op_type, node.overload) in self.model.functions:
+                continue
+            if is_supported(plain_domain(node.domain), node, version):
+                continue
+            self.unsupported.add(id(node))
+            operator = f"{operator_name(node)} (opset {version})"
+            error = MaiaError("MAIA0220", f"{operator} is not supported", loc=loc)
+            self.journal.fault(operator, "", error, self.reproducer(node))
+
+    def add_input(self, value: onnx_ir.Value) -> None:
         """A graph input as a parameter of main."""
         try:
             type = convert_type(value.type, value.shape, self.dim_table, f"input {value.name!r}")
         except MaiaError as error:
-            faults.append(error.message)
+            self.journal.fault("", error.message, error)
+            self.unknown.add(value)
             return
         arg = self.function.body.add_arg(type, value.name or "")
         self.slots[value] = Slot(value=arg, dtype=element_of(type))
 
     def add_initializers(self, graph: onnx_ir.Graph) -> None:
         """Initializers as weights, made when first used; missing external data is reported all at once."""
-        faults: list[str] = []
         for name, value in graph.initializers.items():
             tensor = value.const_value
-            if tensor is None:
-                raise MaiaError("MAIA0223", f"initializer {name!r} has no contents")
             try:
-                if isinstance(tensor, onnx_ir.ExternalTensor):
-                    tensor_data(tensor)  # looks at the file, reads nothing
+                if tensor is None:
+                    raise MaiaError("MAIA0223", f"initializer {name!r} has no contents")
+                self.slots[value] = Slot(dtype=dtype_of(tensor.dtype), tensor=tensor)
             except MaiaError as error:
-                faults.append(error.message)
-            self.slots[value] = Slot(dtype=dtype_of(tensor.dtype), tensor=tensor)
-        if faults:
-            raise MaiaError("MAIA0222", "external data of the model is not there", details=faults)
+                self.journal.fault("", error.message, error)
+                self.unknown.add(value)
+                continue
+            if isinstance(tensor, onnx_ir.ExternalTensor):
+                self.look_at(tensor, self.slots[value])
+
+    def look_at(self, tensor: onnx_ir.ExternalTensor, slot: Slot) -> None:
+        """A weight whose file is not there is a fault, or has no contents where the graph alone counts."""
+        try:
+            tensor_data(tensor)  # looks at the file, reads nothing
+        except MaiaError as error:
+            if not self.graph_only:
+                self.journal.fault("", error.message, error)
+            self.missing.append(tensor.name or "")
+            type = TensorType(dtype_of(tensor.dtype), static_shape(tensor))
+            data = MetaTensor(to_torch(type.element), static_shape(tensor))
+            slot.tensor, slot.value = None, self.module.add_weight(tensor.name or "const", type, data)
 
     # **** nodes ****
 
     def import_nodes(self, graph: Iterable[onnx_ir.Node], attrs: dict[str, onnx_ir.Attr] | None = None) -> None:
         """Import nodes in order; ``attrs`` are those of the function call they stand in."""
         for node in graph:
-            with self.builder.at(self.location(node)), _numbered(node.op_type, self.location(node)):
-                self.import_node(node, attrs or {})
+            loc = self.location(node)
+            self.journal.origin(loc, self.within or operator_name(node))
+            with self.builder.at(loc):
+                self.try_node(node, attrs or {}, loc)
+
+    def try_node(self, node: onnx_ir.Node, outer: dict[str, onnx_ir.Attr], loc: Location) -> None:
+        """Import a node; what goes wrong is noted, and something stands in for its results."""
+        if id(node) in self.unsupported:
+            self.stand_in(node)
+            return
+        operator = f"{operator_name(node)} (opset {self.version(node)})"
+        try:
+            self.import_node(node, outer)
+            return
+        except Unknown:
+            pass
+        except MaiaError as error:
+            if self.trying:
+                raise
+            error.loc = error.loc or loc
+            if self.first_blame(node, error.message):
+                self.journal.fault(operator, error.message, error, self.reproducer(node))
+        except Exception as error:
+            if self.first_blame(node, str(error)):
+                self.journal.crash(UNREADABLE, operator, error, loc, self.reproducer(node))
+        self.stand_in(node)
+
+    def first_blame(self, node: onnx_ir.Node, why: str) -> bool:
+        """Whether this has not been said of the node in this place."""
+        key = id(node), "/".join(self.path), why
+        known = key in self.blamed
+        self.blamed.add(key)
+        return not known
+
+    @contextlib.contextmanager
+    def attempt(self) -> Generator[None]:
+        """Let faults reach the handler that asks for a region, instead of noting them."""
+        outer, self.trying = self.trying, True
+        try:
+            yield
+        finally:
+            self.trying = outer
+
+    def stand_in(self, node: onnx_ir.Node) -> None:
+        """Values of the types that ONNX infers for a node's results. Integers may be shapes, so they stay unknown."""
+        for output in node.outputs:
+            self.unknown.add(output)
+            self.slots.pop(output, None)
+            try:
+                type = convert_type(output.type, output.shape, self.dim_table, output.name or "")
+            except MaiaError:
+                continue
+            if isinstance(type, TensorType) and type.element.is_float:
+                self.unknown.discard(output)
+                self.slots[output] = Slot(dtype=type.element, value=Value(type))
+
+    def reproducer(self, node: onnx_ir.Node) -> Maker:
+        """How to write a file with this node alone."""
+        known = {v.name or "": self.known_of(v) for v in operands(node)}  # known now, not later
+        return lambda: reproduce(self, node, known)
+
+    def known_of(self, value: onnx_ir.Value) -> Operand:
+        """What is known about a value while importing: its elements, or its type."""
+        slot = self.slots.get(value)
+        if slot is None or slot.value is not None or slot.known is None or slot.dtype is None:
+            return None if slot is None or slot.value is None else slot.value.type
+        if not is_static(slot.known):
+            return TensorType(slot.dtype, slot.known.shape)
+        return slot.known.astype(onnx.helper.tensor_dtype_to_np_dtype(ONNX_DTYPES[slot.dtype]))
 
     def import_node(self, node: onnx_ir.Node, outer: dict[str, onnx_ir.Attr]) -> None:
         """Fold a node, hand it to its handler, or expand it by its function body."""
@@ -134,20 +261,25 @@ class Importer:
         label = c.node.name or c.op
         if len(self.path) >= DEEPEST:
             c.fail(f"functions call each other more than {DEEPEST} deep", "MAIA0223")
-        outer = self.opsets
+        outer, within = self.opsets, self.within
+        if (c.node.domain, c.op, c.node.overload) not in self.model.functions:
+            self.within = within or operator_name(c.node)
         self.opsets = {**self.opsets, **{plain_domain(d): v for d, v in function.opset_imports.items()}}
         defaults = {n: a for n, a in function.attributes.items() if a.value is not None}
         self.path.append(label)
         try:
             for i, formal in enumerate(function.inputs):
                 self.slots.pop(formal, None)  # left from an earlier call of the same function
+                self.unknown.discard(formal)
                 if c.has(i):
                     self.slots[formal] = c.slot(i)
             self.import_nodes(function, {**defaults, **c.attrs})
+            if not self.unknown.isdisjoint(function.outputs):
+                raise Unknown
             return [self.slots.get(v) for v in function.outputs]
         finally:
             self.path.pop()
-            self.opsets = outer
+            self.opsets, self.within = outer, within
 
     def define(self, node: onnx_ir.Node, made: Sequence[Any]) -> None:
         """Bind the node's outputs to what a handler returned."""
@@ -161,6 +293,7 @@ class Importer:
             if isinstance(item.value, Result) and not item.value.name:
                 item.value.name = output.name
             self.slots[output] = item
+            self.unknown.discard(output)
 
     def refined(self, output: onnx_ir.Value, value: Value) -> Value:
         """The value under the dims that the file gives it, where our own are open and its are made of the inputs'."""
@@ -181,6 +314,8 @@ class Importer:
 
     def slot(self, value: onnx_ir.Value) -> Slot | None:
         """The slot of an ONNX value; None for an optional formal input that the call does not give."""
+        if value in self.unknown:
+            raise Unknown
         found = self.slots.get(value)
         if found is None and value.const_value is not None:
             found = self.slots[value] = Slot(dtype=dtype_of(value.const_value.dtype), tensor=value.const_value)
@@ -313,12 +448,11 @@ class Importer:
 
     def location(self, node: onnx_ir.Node) -> Location:
         """The node's name, with the names of the function calls around it."""
-        name = node.name or (node.outputs[0].name if node.outputs else "") or node.op_type
-        return Location("/".join([*self.path, name]))
+        return Location("/".join([*self.path, node_name(node)]))
 
 
 @contextlib.contextmanager
-def _numbered(what: str, loc: Location | None = None) -> Generator[None]:
+def _numbered(what: str) -> Generator[None]:
     """MAIA0228 for whatever importing stumbles over in a model that only looks like one."""
     try:
         yield
@@ -327,7 +461,7 @@ def _numbered(what: str, loc: Location | None = None) -> Generator[None]:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         message = f"{what}: {type(error).__name__}{': ' if reason else ''}{reason}"
-        raise MaiaError("MAIA0228", message, loc=loc) from error
+        raise MaiaError(UNREADABLE, message) from error
 
 
 def element_of(type: Type) -> DType | None:
@@ -354,44 +488,4 @@ def _trees(inputs: int, outputs: int) -> dict[str, str]:
     }
 
 
-def refuse_unsupported(model: onnx_ir.Model) -> None:
-    """Raise MAIA0220 that lists every operator without handler and function body."""
-    opsets = {plain_domain(d): v for d, v in model.graph.opset_imports.items()}
-    found: Counter[tuple[str, str, int]] = Counter()
-    first: dict[tuple[str, str, int], str] = {}
-    for graph, versions in [(model.graph, opsets), *((f, _versions(f, opsets)) for f in model.functions.values())]:
-        for node in onnx_ir.traversal.RecursiveGraphIterator(graph):
-            domain = plain_domain(node.domain)
-            version = node.version or versions.get(domain, 1)
-            if (node.domain, node.op_type, node.overload) in model.functions or _supported(domain, node, version):
-                continue
-            key = (domain or "ai.onnx", node.op_type, version)
-            found[key] += 1
-            first.setdefault(key, node.name or (node.outputs[0].name or "" if node.outputs else ""))
-    if found:
-        details = [
-            f"{d}.{name} (opset {v}): {n} node{'s' if n > 1 else ''}, first {first[d, name, v]!r}"
-            for (d, name, v), n in sorted(found.items())
-        ]
-        raise MaiaError("MAIA0220", f"{len(found)} operators of the model are not supported", details=details)
-
-
-def _versions(function: onnx_ir.Function, outer: dict[str, int]) -> dict[str, int]:
-    return {**outer, **{plain_domain(d): v for d, v in function.opset_imports.items()}}
-
-
-def _supported(domain: str, node: onnx_ir.Node, version: int) -> bool:
-    if not onnx.defs.has(node.op_type, domain):
-        return find_handler(domain, node.op_type, version) is not None
-    try:
-        schema: Any = onnx.defs.get_schema(node.op_type, version, domain)
-    except onnx.defs.SchemaError:
-        return False
-    return (
-        find_handler(domain, node.op_type, version) is not None
-        or schema.has_function
-        or schema.has_context_dependent_function
-    )
-
-
-__all__ = ["Importer", "import_onnx"]
+__all__ = ["Importer", "import_onnx", "survey_onnx"]

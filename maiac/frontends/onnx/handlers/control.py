@@ -60,7 +60,8 @@ def _settled(
     for rank in (*range(MOST_DIMS), None):
         types = [_sequence_of(c, t, rank) if isinstance(t, DType) else t for t in carried]
         try:
-            region = _settled_types(c, graph, lead, types, skip)
+            with c.importer.attempt():
+                region = _settled_types(c, graph, lead, types, skip)
             if rank is None or not any(_has_no_rank(region.args[len(lead) + i].type) for i in empty):
                 return region
             _restore(c, symbols)

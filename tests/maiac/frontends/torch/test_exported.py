@@ -337,10 +337,12 @@ def test_a_file_that_is_no_program_is_reported(tmp_path: Path) -> None:
 def test_a_constant_that_is_no_tensor_is_reported() -> None:
     program = torch.export.export(torch.nn.Linear(4, 2), (X,))
     program.state_dict["weight"] = object()  # type: ignore[assignment]
-    from maiac.frontends.exported import _ProgramImport
+    from maiac.frontends.exported import ProgramImport
 
+    found = ProgramImport(program, {})
+    found.run()
     with pytest.raises(MaiaError) as caught:
-        _ProgramImport(program, {}).run()
+        found.journal.check()
     assert caught.value.code == "MAIA0206"
 
 
