@@ -28,7 +28,10 @@ def reproducers_in(folder: str | Path | None) -> Generator[None]:
 def write_reproducers(error: CaptureError, folder: Path) -> None:
     """Add the files to ``error.reproducers``. One that does not show its fault, or cannot be written, is left out."""
     for code, make in error.cases[:MOST]:
-        made = make()
+        try:
+            made = make()
+        except Exception:  # what is damaged may not be copied either; the fault counts
+            continue
         if made is None:
             continue
         path = _free_name(folder, made, error.reproducers)

@@ -279,6 +279,15 @@ def test_a_node_that_no_handler_can_read_has_a_file(monkeypatch: pytest.MonkeyPa
     assert fault_of(path) == "MAIA0228"
 
 
+def test_a_damaged_constant_is_copied_as_it_is():
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [3, 3], bytes(36), raw=True)
+    weight.dims[:] = [5]
+    made = model("g (float[5] x) => (float[5] y) { y = Add(x, w) }")
+    made.graph.initializer.append(weight)
+    error = refused(made)
+    assert error.code == "MAIA0228" and [fault_of(p) for p in error.reproducers] == ["MAIA0228"]
+
+
 # **** the files ****
 
 

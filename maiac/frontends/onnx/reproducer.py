@@ -71,8 +71,7 @@ def _add_operand(graph: onnx.GraphProto, value: onnx_ir.Value, importer: Importe
         graph.initializer.append(onnx.numpy_helper.from_array(known, value.name))
         return
     if tensor is not None and tensor.size <= SMALL and value.name not in importer.missing:
-        held = graph.initializer.add()
-        held.CopyFrom(onnx_ir.serde.serialize_tensor(onnx_ir.Tensor(tensor.numpy(), tensor.dtype, name=value.name)))
+        graph.initializer.append(_proto_of(tensor))
         return
     if tensor is not None:
         proto = onnx.helper.make_tensor_type_proto(int(tensor.dtype), list(static_shape(tensor)))
@@ -84,3 +83,10 @@ def _add_operand(graph: onnx.GraphProto, value: onnx_ir.Value, importer: Importe
     else:
         proto = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
     graph.input.append(onnx.helper.make_value_info(value.name or "", proto))
+
+
+def _proto_of(tensor: onnx_ir.TensorProtocol) -> onnx.TensorProto:
+    """A constant as it stands in the file, damaged where it is; one in a file of its own is read."""
+    if isinstance(tensor, onnx_ir.serde.TensorProtoTensor):
+        return tensor.raw
+    return onnx_ir.serde.serialize_tensor(onnx_ir.Tensor(tensor.numpy(), tensor.dtype, name=tensor.name))
