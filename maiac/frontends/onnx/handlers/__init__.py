@@ -3,6 +3,7 @@
 from . import (
     activation,
     attention,
+    classical,
     contrib,
     contrib_attention,
     contrib_quant,
@@ -27,6 +28,7 @@ from . import (
 __all__ = [
     "activation",
     "attention",
+    "classical",
     "contrib",
     "contrib_attention",
     "contrib_quant",

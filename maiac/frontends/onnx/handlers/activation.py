@@ -142,13 +142,13 @@ def softmax_flat(c: NodeContext) -> Value:
     return over_tail(c, lambda x: c.emit(name, x, dim=-1), int(c.attr("axis", 1)))
 
 
-def over_tail(c: NodeContext, fn: Callable[[Value], Value], axis: int) -> Value:
-    """Apply fn to the rows of x flattened to two dims at ``axis``."""
+def over_tail(c: NodeContext, fn: Callable[[Value], Value], axis: int, x: Value | None = None) -> Value:
+    """Apply fn to the rows of x (the first operand) flattened to two dims at ``axis``."""
     from maiac.ir.dims import product
 
     dims = c.shape(0)
     axis %= max(len(dims), 1)
-    flat = c.reshape(c[0], (product(dims[:axis]), product(dims[axis:])))
+    flat = c.reshape(c[0] if x is None else x, (product(dims[:axis]), product(dims[axis:])))
     return c.reshape(fn(flat), dims)
 
 

@@ -8,6 +8,7 @@ from maiac.ir.dims import floordiv
 from ..context import NodeContext, tensor_type
 from ..registry import onnx_op
 from .contrib import MICROSOFT
+from .linear import projection_weight
 
 
 @onnx_op("RotaryEmbedding", domain=MICROSOFT)
@@ -147,3 +148,77 @@ def _side_by_side(c: NodeContext, x: Value) -> Value:
     """x[n h t d] as [n t h*d]."""
     n, h, t, d = tensor_type(x).dims
     return c.reshape(c.transpose(x, (0, 2, 1, 3)), (n, t, h * d))
+
+
+@onnx_op("Attention", domain=MICROSOFT)
+def packed_attention(c: NodeContext) -> list[Value]:
+    """Attention of x[n t k] to itself and the past, queries, keys and values made by one matrix."""
+    if c.attr("do_rotary", 0) or c.attr("past_present_share_buffer", 0) or c.has(6):
+        c.fail("rotary positions and shared buffers of the past are not supported")
+    heads = int(c.attr("num_heads"))
+    q, k, v = _projected(c, heads)
+    steps = tensor_type(q).dims[2]
+    past: DimLike = 0
+    if c.has(4):
+        past = c.shape(4)[3]
+        old = [c.reshape(x, tensor_type(x).dims[1:]) for x in c.emit_op("split", c[4], dim=0, parts=(1, 1)).results]
+        k, v = (c.emit("concat", before, x, dim=2) for before, x in zip(old, (k, v), strict=True))
+    causal = bool(c.attr("unidirectional", 0))
+    mask = _kept(c, past + steps) if c.has(3) else None
+    if causal and past != 0:
+        seen = _seen(c, past, steps, 0)
+        mask, causal = seen if mask is None else c.emit("logical_and", mask, seen), False
+    if mask is not None:  # a row that sees nothing sees all alike, as in ONNX Runtime
+        filler = c.const_like(float(c.attr("mask_filter_value", -10000.0)), q)
+        mask = c.emit("where", mask, c.const_like(0.0, q), filler)
+    bias = c.opt(5)
+    if mask is not None and bias is not None:
+        mask = c.emit("add", mask, bias)
+    scale = float(c.attr("scale", 0.0))
+    y = c.emit("attention", q, k, v, bias if mask is None else mask, causal=causal, scale=scale or None)
+    return [_side_by_side(c, y), _stacked(c, k, v) if c.wants(1) else y]
+
+
+def _projected(c: NodeContext, heads: int) -> list[Value]:
+    """[n heads t d] of queries, keys and values."""
+    weight = projection_weight(c, 1)
+    made = c.emit("matmul", c[0], c[1]) if weight is None else c.emit("linear", c[0], weight)
+    made = c.emit("add", made, c[2]) if c.has(2) else made
+    third = floordiv(tensor_type(made).dims[2], 3)
+    parts = tuple(c.ints("qkv_hidden_sizes") or ()) or (third, third, third)
+    return [_heads(c, x, heads) for x in c.emit_op("split", made, dim=2, parts=parts).results]
+
+
+def _kept(c: NodeContext, total: DimLike) -> Value:
+    """bool, broadcast to [n h t s]: which keys a mask leaves. It is 0 or 1 for each, or tells how many count."""
+    dims = c.shape(3)
+    if len(dims) == 1 and dims == c.shape(0)[:1]:
+        count = c.reshape(c[3], (dims[0], 1, 1, 1))
+        return c.emit("lt", c.cast(c.emit("iota", end=total), c.dtype(3)), count)
+    if len(dims) not in (2, 3):
+        c.fail(f"mask_index is {c.type(3)}; it may be [batch], [batch, keys] or [batch, queries, keys]")
+    return c.reshape(
+        c.emit("ne", c[3], c.const(0, c.dtype(3))), (dims[0], 1, dims[1] if len(dims) == 3 else 1, dims[-1])
+    )
+
+
+def _stacked(c: NodeContext, k: Value, v: Value) -> Value:
+    """[2 n h s d]."""
+    return c.emit("concat", *(c.reshape(x, (1, *tensor_type(x).dims)) for x in (k, v)), dim=0)
+
+
+@onnx_op("EmbedLayerNormalization", domain=MICROSOFT)
+def embed_layer_norm(c: NodeContext) -> list[Value]:
+    """Embeddings of words, positions and segments, their sum normed; with them how much of each row a mask leaves."""
+    rows, steps = c.shape(0)
+    total = c.emit("embedding", c[2], c[0])
+    at = c[8] if c.has(8) else c.emit("iota", end=steps)
+    total = c.emit("add", total, c.emit("embedding", c[3], at))
+    if c.has(1):
+        total = c.emit("add", total, c.emit("embedding", c[4], c[1]))
+    y = c.emit("layer_norm", total, c[5], c[6], eps=float(c.attr("epsilon", 1e-12)))
+    if c.has(7):
+        kept = c.cast(c.emit("sum", c[7], dims=(1,)), DType.I32)
+    else:
+        kept = c.emit("expand", c.const(0, DType.I32), shape=(rows,))
+    return [y, kept, total]

@@ -14,7 +14,9 @@ from maiac.runtime.weights import DerivedTensor
 
 from ..context import NodeContext, tensor_type
 from ..registry import onnx_op
+from .activation import over_tail
 from .contrib import MICROSOFT
+from .nn import pooled_mean
 from .quant import dequantize_linear, dynamic_quantize, quantize_linear
 
 onnx_op("QuantizeLinear", domain=MICROSOFT)(quantize_linear)
@@ -76,9 +78,10 @@ def matmul_integer_to_float(c: NodeContext) -> Value:
     return _scaled_product(c, _centered(c, 0, 4), _centered(c, 1, 5), c.emit("mul", c[2], c[3]), 6)
 
 
-def _centered(c: NodeContext, codes: int, zero: int) -> Value:
-    """Codes less their zero point, which may be one a column."""
+def _centered(c: NodeContext, codes: int, zero: int, *, turned: bool = False) -> Value:
+    """Codes (a matrix with its dims swapped where ``turned``) less their zero point, which may be one a column."""
     x = c.cast(c[codes], DType.I32)
+    x = c.transpose(x, (1, 0)) if turned else x
     return c.emit("sub", x, c.cast(c[zero], DType.I32)) if c.has(zero) else x
 
 
@@ -105,6 +108,39 @@ def qlinear_unary(c: NodeContext) -> Value:
     first = 1 if c.attr("channels_last", 0) else 2
     dims = tuple(range(first, first + c.rank(0) - 2))
     return _codes(c, c.emit("mean", x, dims=dims, keepdim=True), 3, c.dtype(0))
+
+
+@onnx_op("QLinearAveragePool", domain=MICROSOFT)
+def qlinear_average_pool(c: NodeContext) -> Value:
+    """The mean of each window of codes, as codes."""
+    if not c.attr("channels_last", 0):
+        return _codes(c, pooled_mean(c, _real(c, 0)), 3, c.dtype(0))
+    spatial = range(1, c.rank(0) - 1)
+    x = c.transpose(_real(c, 0), (0, c.rank(0) - 1, *spatial))
+    y = c.transpose(pooled_mean(c, x), (0, *(i + 1 for i in spatial), 1))
+    return _codes(c, y, 3, c.dtype(0))
+
+
+@onnx_op("QLinearSoftmax", domain=MICROSOFT)
+def qlinear_softmax(c: NodeContext) -> Value:
+    """Softmax of codes, as codes: along an axis, or before opset 13 over all dims from it on."""
+    x, axis = _real(c, 0), int(c.attr("axis", -1))
+    if int(c.attr("opset")) >= 13:
+        y = c.emit("softmax", x, dim=axis)
+    else:
+        y = over_tail(c, lambda v: c.emit("softmax", v, dim=-1), axis, x)
+    return _codes(c, y, 3, c.dtype(0))
+
+
+@onnx_op("QGemm", domain=MICROSOFT)
+def qgemm(c: NodeContext) -> Value:
+    """alpha times a product of codes and what is added to it, as codes or as real numbers."""
+    a, b = (_centered(c, i, i + 2, turned=bool(c.attr(n, 0))) for i, n in ((0, "transA"), (3, "transB")))
+    product = c.emit("matmul", a, b)
+    product = c.emit("add", product, c[6]) if c.has(6) else product
+    scale = c.emit("mul", c.emit("mul", c[1], c[4]), c.const(float(c.attr("alpha", 1.0)), DType.F32))
+    y = c.emit("mul", c.cast(product, DType.F32), scale)
+    return _codes(c, y, 7, c.dtype(0)) if c.has(7) else y
 
 
 @onnx_op("QLinearConcat", domain=MICROSOFT)

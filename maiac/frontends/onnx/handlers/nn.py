@@ -131,13 +131,18 @@ def max_pool(c: NodeContext) -> Any:
 @onnx_op("AveragePool")
 def average_pool(c: NodeContext) -> Value:
     """The mean of each window."""
+    return pooled_mean(c, c[0])
+
+
+def pooled_mean(c: NodeContext, x: Value) -> Value:
+    """The mean of each window of x[n c *s]."""
     window, include = _window(c), bool(c.attr("count_include_pad", 0))
     plain = even(window["padding"])
     simple = len(plain) == len(window["kernel"]) <= 3 and set(window["dilation"]) == {1} and not window["ceil_mode"]
     if simple and all(isinstance(p, int) and 2 * p <= k for p, k in zip(plain, window["kernel"], strict=True)):
         kernel, stride = window["kernel"], window["stride"]
-        return c.emit("avg_pool", c[0], kernel=kernel, stride=stride, padding=plain, count_include_pad=include)
-    return c.emit("avg_window", c[0], count_include_pad=include, **window)
+        return c.emit("avg_pool", x, kernel=kernel, stride=stride, padding=plain, count_include_pad=include)
+    return c.emit("avg_window", x, count_include_pad=include, **window)
 
 
 @onnx_op("LpPool")

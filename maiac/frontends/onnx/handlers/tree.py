@@ -13,7 +13,7 @@ from maiac.ir import DType, TensorType, Value
 from maiac.ir.ops.values import FROM_TORCH
 from maiac.runtime.weights import HeldTensor
 
-from ..context import NodeContext
+from ..context import NodeContext, tensor_type
 from ..registry import onnx_op
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
@@ -69,27 +69,71 @@ def tree_ensemble(c: NodeContext) -> Value:
         forest.add_equal(node, members.pop(0))
     weights, targets = _numbers(c, "leaf_weights"), c.ints("leaf_targetids") or []
     reduce = ("mean", "sum", "min", "max")[int(c.attr("aggregate_function", 1))]
-    leaf = _leaves(c, [(i, t, w) for i, (t, w) in enumerate(zip(targets, weights, strict=True))], len(targets), reduce)
-    return _transformed(c, _emit(c, forest, leaf, reduce), _AFTER[int(c.attr("post_transform", 0))])
+    given = [(i, t, w) for i, (t, w) in enumerate(zip(targets, weights, strict=True))]
+    leaf = _leaves(c, given, len(targets), int(c.attr("n_targets")), reduce)
+    return transformed(c, _emit(c, forest, leaf, reduce), _AFTER[int(c.attr("post_transform", 0))])
 
 
 @onnx_op("TreeEnsembleRegressor", domain="ai.onnx.ml")
 def tree_ensemble_regressor(c: NodeContext) -> Value:
     """The older form: nodes by the ids of tree and node, leaves among them."""
+    y = _named_trees(c, "target", int(c.attr("n_targets")), _REDUCE[str(c.attr("aggregate_function", "SUM"))])
+    return transformed(c, y, str(c.attr("post_transform", "NONE")))
+
+
+@onnx_op("TreeEnsembleClassifier", domain="ai.onnx.ml")
+def tree_ensemble_classifier(c: NodeContext) -> list[Value]:
+    """The class of the greatest sum of weights, and the sums; where all weights are of one of two classes, its side."""
+    labels, ids = class_labels(c), set(c.ints("class_ids") or ())
+    if len(labels) != 2 or len(ids) != 1:
+        scores = _named_trees(c, "class", len(labels), "sum")
+        after = transformed(c, scores, str(c.attr("post_transform", "NONE")))
+        return [class_names(c, c.emit("argmax", scores, dim=1), labels), after]
+    score = _named_trees(c, "class", 1, "sum")
+    positive = bool((np.asarray(_numbers(c, "class_weights")) >= 0).all())
+    second = c.emit("gt", score, c.const_like(0.5 if positive else 0.0, score))
+    at = c.cast(c.reshape(second, tensor_type(score).dims[:1]), DType.I64)
+    return [class_names(c, at, labels), of_both(c, score, str(c.attr("post_transform", "NONE")), positive)]
+
+
+def class_labels(c: NodeContext) -> tuple[int | str, ...]:
+    """The names of classes."""
+    words = tuple(v.decode() if isinstance(v, bytes) else str(v) for v in c.attr("classlabels_strings") or ())
+    return words or tuple(c.ints("classlabels_ints") or c.ints("classlabels_int64s") or ())
+
+
+def class_names(c: NodeContext, at: Value, labels: tuple[int | str, ...]) -> Value:
+    """Positions of classes as their names."""
+    if labels and isinstance(labels[0], str):
+        keys = tuple(range(len(labels)))
+        return c.emit("look_up", at, to=DType.STR, keys=keys, values=labels, default="")
+    return c.emit("gather", table(c, "labels", np.asarray(labels, np.int64)), at, dim=0)
+
+
+def of_both(c: NodeContext, score: Value, how: str, positive: bool) -> Value:
+    """[n 2] from the score [n 1] of the second class, which is a share where it is positive."""
+    if how == "PROBIT":
+        c.fail("PROBIT of one score is not supported")
+    if positive and how != "LOGISTIC":
+        return c.emit("concat", c.emit("sub", c.const_like(1.0, score), score), score, dim=1)
+    both = c.emit("concat", c.emit("neg", score), score, dim=1)
+    return c.emit("sigmoid", both) if how == "LOGISTIC" else both
+
+
+def _named_trees(c: NodeContext, what: str, targets: int, reduce: str) -> Value:
+    """[n targets] of trees by the ids of tree and node; weights are of a ``target`` or ``class``.
+
+    Where there is one target only, weights are of that, whatever its number.
+    """
     names = list(zip(c.ints("nodes_treeids") or [], c.ints("nodes_nodeids") or [], strict=True))
     modes = [m.decode() if isinstance(m, bytes) else str(m) for m in c.attr("nodes_modes") or ()]
     forest, leaves = _forest_of_names(c, names, modes)
-    weights = _numbers(c, "target_weights")
-    given = zip(
-        c.ints("target_treeids") or [], c.ints("target_nodeids") or [], c.ints("target_ids") or [], weights, strict=True
-    )
-    reduce = _REDUCE[str(c.attr("aggregate_function", "SUM"))]
-    leaf = _leaves(c, [(leaves[t, n], k, w) for t, n, k, w in given], len(leaves), reduce)
-    y = _emit(c, forest, leaf, reduce)
+    ids = [i if targets > 1 else 0 for i in c.ints(f"{what}_ids") or []]
+    of = zip(c.ints(f"{what}_treeids") or [], c.ints(f"{what}_nodeids") or [], strict=True)
+    given = [(leaves[name], i, w) for name, i, w in zip(of, ids, _numbers(c, f"{what}_weights"), strict=True)]
+    y = _emit(c, forest, _leaves(c, given, len(leaves), targets, reduce), reduce)
     base = _numbers(c, "base_values")
-    if len(base):
-        y = c.emit("add", y, _table(c, "base", np.asarray(base, np.float32)))
-    return _transformed(c, y, str(c.attr("post_transform", "NONE")))
+    return c.emit("add", y, table(c, "base", np.asarray(base, np.float32))) if len(base) else y
 
 
 def _forest_of_names(
@@ -146,11 +190,13 @@ def _sets(c: NodeContext) -> list[list[float]]:
     return found[:-1]
 
 
-def _leaves(c: NodeContext, given: list[tuple[int, int, float]], count: int, reduce: str) -> np.ndarray[Any, Any]:
+def _leaves(
+    c: NodeContext, given: list[tuple[int, int, float]], count: int, targets: int, reduce: str
+) -> np.ndarray[Any, Any]:
     """[leaf, target]: weights, and where a leaf has none for a target what changes no reduction."""
     dtype = np.dtype(np.float64 if c.dtype(0) is DType.F64 else np.float32)
     absent = {"min": np.inf, "max": -np.inf}.get(reduce, 0.0)
-    table = np.full((count, int(c.attr("n_targets"))), absent, dtype)
+    table = np.full((count, targets), absent, dtype)
     apply = {"min": np.minimum, "max": np.maximum}.get(reduce, np.add)
     for leaf, target, weight in given:
         table[leaf, target] = apply(table[leaf, target], weight)
@@ -164,14 +210,14 @@ def _emit(c: NodeContext, forest: Forest, leaf: np.ndarray[Any, Any], reduce: st
     y = c.emit(
         "tree_ensemble",
         x,
-        _table(c, "feature", integers["feature"]),
-        _table(c, "split", np.asarray(forest.split, leaf.dtype)),
-        _table(c, "mode", np.asarray(forest.mode, np.int8)),
-        _table(c, "yes", integers["yes"]),
-        _table(c, "no", integers["no"]),
-        _table(c, "missing", np.asarray(forest.missing, np.bool_)),
-        _table(c, "roots", integers["roots"]),
-        _table(c, "leaf", leaf),
+        table(c, "feature", integers["feature"]),
+        table(c, "split", np.asarray(forest.split, leaf.dtype)),
+        table(c, "mode", np.asarray(forest.mode, np.int8)),
+        table(c, "yes", integers["yes"]),
+        table(c, "no", integers["no"]),
+        table(c, "missing", np.asarray(forest.missing, np.bool_)),
+        table(c, "roots", integers["roots"]),
+        table(c, "leaf", leaf),
         reduce=reduce,
     )
     if reduce in ("sum", "mean") or np.isfinite(leaf).all():
@@ -194,13 +240,14 @@ def _check(c: NodeContext, forest: Forest, leaves: int) -> None:
     c.fail("nodes of a tree lead back to themselves", "MAIA0223")
 
 
-def _table(c: NodeContext, name: str, array: np.ndarray[Any, Any]) -> Value:
+def table(c: NodeContext, name: str, array: np.ndarray[Any, Any]) -> Value:
+    """Numbers of a node's attributes as a weight."""
     held = torch.from_numpy(np.ascontiguousarray(array))
     label = f"{c.node.name or c.node.outputs[0].name}.{name}"
     return c.module.add_weight(label, TensorType(FROM_TORCH[held.dtype], tuple(array.shape)), HeldTensor(held))
 
 
-def _transformed(c: NodeContext, y: Value, how: str) -> Value:
+def transformed(c: NodeContext, y: Value, how: str) -> Value:
     """The reduced weights as what they stand for."""
     if how == "NONE":
         return y

@@ -176,6 +176,41 @@ def test_many_heads(attrs: dict[str, Any], optional: str):
     compare("MultiHeadAttention", operands, outputs, num_heads=4, **attrs)
 
 
+@pytest.mark.parametrize("attrs", [{}, {"scale": 0.5}, {"unidirectional": 1}, {"qkv_hidden_sizes": [32, 32, 16]}])
+@pytest.mark.parametrize("optional", ["", "keys", "queries and keys", "lengths", "scores", "past", "no bias"])
+def test_attention_by_one_matrix(attrs: dict[str, Any], optional: str):
+    width = sum(attrs.get("qkv_hidden_sizes", [96]))
+    operands: list[Array | None] = [reals(2, 5, 32), reals(32, width) / 4, reals(width), None, None, None]
+    if optional == "keys":
+        operands[3] = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], np.int32)
+    if optional == "queries and keys":
+        operands[3] = (reals(2, 5, 5) > -0.5).astype(np.int32)
+    if optional == "lengths":
+        operands[3] = np.array([5, 3], np.int32)
+    if optional == "scores":
+        operands[5] = reals(2, 4, 5, 5)
+    if optional == "past" and "qkv_hidden_sizes" not in attrs:
+        operands[4] = reals(2, 2, 4, 3, 8)
+    if optional == "no bias":
+        operands[2] = None
+    compare("Attention", operands, 2 if operands[4] is not None else 1, weights=[1], num_heads=4, **attrs)
+
+
+@pytest.mark.parametrize("segments", [False, True])
+@pytest.mark.parametrize("positions", [False, True])
+@pytest.mark.parametrize("mask", [None, 0, 1])
+def test_embeddings_with_their_norm(segments: bool, positions: bool, mask: int | None):
+    ids = np.array([[1, 3, 0, 2], [5, 4, 4, 1]], np.int32)
+    operands: list[Array | None] = [
+        ids, ids % 2 if segments else None, reals(6, 8), reals(7, 8, seed=1), reals(2, 8) if segments else None,
+        reals(8), reals(8, seed=1), None if mask is None else np.array([[1, 1, 1, 0], [1, 1, 0, 0]], np.int32),
+    ]  # fmt: skip
+    if positions:
+        operands.append(np.array([[6, 5, 4, 3], [0, 1, 2, 3]], np.int32))
+    attrs: dict[str, Any] = {} if mask is None else {"mask_index_type": mask}
+    compare("EmbedLayerNormalization", operands, 3, epsilon=1e-5, **attrs)
+
+
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("zeros", [False, True])
 @pytest.mark.parametrize(("n", "k"), [(8, 64), (6, 48)])
@@ -221,6 +256,37 @@ def test_arithmetic_on_codes(dtype: type):
     compare("QLinearGlobalAveragePool", [image, f32(0.02), za, f32(0.03), zc], channels_last=0)
     compare("QuantizeLinear", [reals(4, 6), f32(0.02), za])
     compare("DequantizeLinear", [a, f32(0.02), za])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_windows_and_rows_of_codes(dtype: type):
+    zero, other = np.array(3, dtype), np.array(7, dtype)
+    image = codes(1, 4, 6, 6, dtype=dtype)
+    forms: list[dict[str, Any]] = [
+        {"strides": [2, 2]},
+        {"pads": [1, 1, 1, 1]},
+        {"pads": [1, 0, 1, 1], "count_include_pad": 1},
+    ]
+    for attrs in forms:
+        for last in (0, 1):
+            operands = [image, f32(0.02), zero, f32(0.03), other]
+            compare("QLinearAveragePool", operands, kernel_shape=[3, 3], channels_last=last, **attrs)
+    rows = codes(2, 3, 8, dtype=dtype)
+    for axis, opset in ((-1, 13), (1, 13), (1, 12), (2, 12)):
+        compare("QLinearSoftmax", [rows, f32(0.05), zero, f32(1 / 256), other], axis=axis, opset=opset)
+
+
+@pytest.mark.parametrize("turned", [(0, 0), (1, 0), (0, 1)])
+@pytest.mark.parametrize("real", [False, True])
+def test_matrices_of_codes(turned: tuple[int, int], real: bool):
+    a, b = codes(6, 4) if turned[0] else codes(4, 6), codes(5, 6) if turned[1] else codes(6, 5)
+    zeros = [np.array(9, np.uint8), np.array(4, np.uint8)]
+    bias = (100 * reals(5)).astype(np.int32)
+    scaled = [] if real else [f32(2.0), np.array(100, np.uint8)]
+    operands = [a, f32(0.02), zeros[0], b, f32(0.03), zeros[1], bias, *scaled]
+    compare("QGemm", operands, transA=turned[0], transB=turned[1], alpha=1.0)
+    each = [a, f32(0.02), zeros[0], b // 4, np.abs(reals(5)) / 20, np.full(5, 4, np.uint8), None, *scaled]
+    compare("QGemm", each, transA=turned[0], transB=turned[1], alpha=0.5)
 
 
 def test_products_of_codes():
