@@ -1,6 +1,7 @@
 """Trees of arguments and results as plain JSON, so that an artifact keeps its model's own calling convention.
 
     {"t": "leaf"}                                    a tensor or another value that the program takes or gives
+    {"t": "leaf", "as": "number"}                    a tensor of one element that the model gives as a Python number
     {"t": "const", "v": 3}                           None, bool, int, float or str fixed at capture
     {"t": "tuple" | "list", "c": [...]}
     {"t": "dict", "k": [...], "c": [...]}
@@ -27,6 +28,7 @@ from maiac.ir.errors import MaiaError, raise_all
 Tree: TypeAlias = dict[str, Any]
 
 LEAF: Tree = {"t": "leaf"}
+NUMBER: Tree = {"t": "leaf", "as": "number"}
 _LIBRARIES = ("torch", "transformers", "diffusers")
 _classes: dict[str, Any] = {}  # name in a tree -> class, so that a call does not look for modules
 _CONSTANTS = (bool, int, float, str, type(None))
@@ -288,7 +290,7 @@ def unflatten(tree: Tree, leaves: Sequence[Any]) -> Any:
 def _unflatten(tree: Tree, leaves: Iterator[Any]) -> Any:
     kind = tree["t"]
     if kind == "leaf":
-        return next(leaves)
+        return next(leaves).item() if tree.get("as") == "number" else next(leaves)
     if kind == "const":
         return tree["v"]
     children = [_unflatten(c, leaves) for c in tree["c"]]

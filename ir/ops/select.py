@@ -88,7 +88,7 @@ def _(boxes: TensorType, scores: TensorType, *rest: Any, center: bool = False) -
     return TensorType(DType.I64, (unknown(), 3))
 
 
-@op("x:float -> y")
+@op("x:floatc -> y")
 def det(x: Any) -> Any:
     """The determinant of the last two dims."""
     return torch.linalg.det(x)

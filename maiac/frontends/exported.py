@@ -17,6 +17,7 @@ from torch.export.graph_signature import (
     InputSpec,
     OutputKind,
     OutputSpec,
+    SymFloatArgument,
     SymIntArgument,
     TensorArgument,
 )
@@ -27,7 +28,7 @@ from maiac.ir.dims import Dim
 from maiac.ir.errors import MaiaError
 from maiac.ir.graph import Function, Module, State, Value
 from maiac.ir.types import DimType, TensorType
-from maiac.runtime.tree import LEAF, Tree, dumps, from_treespec, graft
+from maiac.runtime.tree import LEAF, NUMBER, Tree, dumps, from_treespec, graft
 
 from .aten.registry import Unsupported
 from .decompositions import export_table
@@ -295,8 +296,14 @@ class ProgramImport:
 
 def _tree(spec: Any, arguments: Sequence[Any]) -> str:
     """The tree of inputs or outputs as JSON, whose constant leaves are part of it."""
-    leaves: list[Tree] = [{"t": "const", "v": a.value} if isinstance(a, ConstantArgument) else LEAF for a in arguments]
-    return dumps(graft(from_treespec(spec), leaves))
+    return dumps(graft(from_treespec(spec), [_leaf(a) for a in arguments]))
+
+
+def _leaf(argument: Any) -> Tree:
+    """What stands in a tree for an argument: programs compute Python floats as tensors of rank 0."""
+    if isinstance(argument, ConstantArgument):
+        return {"t": "const", "v": argument.value}
+    return NUMBER if isinstance(argument, SymFloatArgument) else LEAF
 
 
 def _plain(tensor: torch.Tensor) -> bool:

@@ -17,6 +17,8 @@ _FAMILIES = (
     "index",
     "create",
     "linear",
+    "factor",
+    "special",
     "norm",
     "conv",
     "image",

@@ -10,6 +10,7 @@ from maiac.ir.builder import Builder
 from maiac.ir.graph import Block, Value
 
 from ..importer import Context, is_tensor, type_of
+from .factor import check_info
 from .registry import Unsupported, aten
 
 
@@ -60,6 +61,9 @@ def while_loop(c: Context, test: fx.GraphModule, body: fx.GraphModule, carried: 
 @aten("hop::with_effects")
 def with_effects(c: Context, token: Any, op: Any, *args: Any, **_: Any) -> Any:
     """An operation with an effect on the world: assertions are left out, others have no Maia form."""
-    if "_assert" in str(op) or "print" in str(op) or "_check_errors" in str(op):
+    if "_linalg_check_errors" in str(op):
+        check_info(c, args[0], str(args[1]))
+        return None, None
+    if "_assert" in str(op) or "print" in str(op):
         return None, None
     raise Unsupported(str(op))

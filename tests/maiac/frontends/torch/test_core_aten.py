@@ -9,10 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import maiac
 from maiac.frontends.aten import handlers
 from maiac.frontends.decompositions import NEVER_SEEN, export_table
 from maiac.frontends.exported import capture
 from maiac.frontends.importer import key_of
+from maiac.ir.errors import MaiaError
 from maiac.ir.verifier import verify
 from maiac.runtime.executor import Executor
 
@@ -54,6 +56,7 @@ def whole(*shape: int) -> torch.Tensor:
 
 X, Y, N = real(3, 4), real(3, 4), whole(3, 4)
 IMAGE = real(2, 4, 6, 8)
+DEFINITE = X.mT @ X + torch.eye(4)
 
 
 def _written(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -245,6 +248,59 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (X,),
     ),
     "order statistics": (lambda x: (x.median(), *x.median(1), *x.kthvalue(2, 0), torch.histc(x, 4, -1, 1)), (X,)),
+    "factorizations": (
+        lambda x, a: (
+            torch.linalg.cholesky(a),
+            torch.linalg.cholesky(a, upper=True),
+            *torch.linalg.lu_factor(x),
+            *torch.linalg.lu(x),
+            *torch.linalg.qr(x, mode="complete"),
+            *torch.linalg.svd(x, full_matrices=False),
+            *torch.linalg.eigh(a),
+            torch.linalg.eigvalsh(a, UPLO="U"),
+            torch.linalg.svdvals(x),
+            *torch.linalg.eig(a),
+            torch.linalg.eigvals(a),
+            *torch.linalg.ldl_factor(a),
+        ),
+        (X, DEFINITE),
+    ),
+    "solutions": (
+        lambda x, a: (
+            torch.linalg.solve(a, x.mT),
+            torch.linalg.solve(a, x, left=False),
+            torch.linalg.solve(a, x[0]),
+            torch.linalg.inv(a),
+            torch.linalg.pinv(x),
+            torch.linalg.det(a),
+            *torch.linalg.slogdet(a),
+            torch.linalg.matrix_exp(a / 10),
+            torch.linalg.solve_triangular(a, x.mT, upper=False),
+            *torch.triangular_solve(x.mT, a, transpose=True),
+            torch.cholesky_solve(x.mT, a),
+            torch.cholesky_inverse(a),
+            torch.linalg.lu_solve(*torch.linalg.lu_factor(a), x.mT),
+            torch.linalg.ldl_solve(*torch.linalg.ldl_factor(a), x.mT),
+            torch.linalg.householder_product(*torch.geqrf(x.mT)),
+            torch.ormqr(*torch.geqrf(x.mT), x.mT),
+        ),
+        (X, DEFINITE),
+    ),
+    "special functions": (
+        lambda x, n: (
+            torch.special.i0(x),
+            torch.special.bessel_j1(n),
+            torch.special.chebyshev_polynomial_t(x, 3),
+            torch.special.zeta(2.5, x.abs() + 1),
+            torch.polygamma(2, x.abs() + 1),
+            torch.igamma(x.abs(), x.abs() + 1),
+            torch.nextafter(x, x + 1),
+            torch.gcd(n, n + 2),
+            torch.angle(x),
+            *torch.frexp(x),
+        ),
+        (X, N),
+    ),
     "casts": (
         lambda x, n: (x.long(), n.bool(), x.to(torch.float64), n.float(), x.half().float(), (n > 0).to(torch.uint8)),
         (X, N),
@@ -274,3 +330,16 @@ def test_dropout_keeps_about_as_many_as_it_says_and_scales_them() -> None:
     kept = got != 0
     assert torch.allclose(got[kept], torch.tensor(1 / 0.75))
     assert 0.7 < kept.float().mean() < 0.8
+
+
+def test_a_matrix_without_a_factor_stops_the_run() -> None:
+    executor = Executor(capture(lambda a: torch.linalg.cholesky(a), (DEFINITE,)))
+    with pytest.raises(MaiaError, match="cholesky: a matrix is singular"):
+        executor.run([-DEFINITE])
+
+
+def test_numbers_come_back_as_numbers() -> None:
+    artifact = maiac.compile(lambda x: (x.sum().item(), x.long().max().item()), (X,))
+    got = artifact(torch.tensor([[0.5, 2.0, 0.0, -1.0]] * 3))
+    assert got == (4.5, 2)
+    assert [type(v) for v in got] == [float, int]
