@@ -333,7 +333,7 @@ def test_dropout_keeps_about_as_many_as_it_says_and_scales_them() -> None:
 
 
 def test_a_matrix_without_a_factor_stops_the_run() -> None:
-    executor = Executor(capture(lambda a: torch.linalg.cholesky(a), (DEFINITE,)))
+    executor = Executor(capture(lambda a: torch.linalg.cholesky(a) + 1, (DEFINITE,)))
     with pytest.raises(MaiaError, match="cholesky: a matrix is singular"):
         executor.run([-DEFINITE])
 
