@@ -1,0 +1,216 @@
+"""How a model of a zoo is checked: compiled from torch.export or from its ONNX file, it gives what eager gives.
+
+Dims are dynamic where the exporter can make them so, else the sizes of the example hold. What the exporter cannot
+express, tried alone, is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from tests._torchvision_shim import declare_operators
+from tests.models.zoo import Case as Model
+
+from .suite import RefusedError
+
+RTOL, ATOL = 1e-4, 1e-5  # float32
+FACTOR = 4  # where float32 does not suffice: how many times eager's own error ours may be
+
+declare_operators()
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def shaken(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with a little noise on all weights and statistics: a bias of zeros would hide that it is forgotten."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.is_floating_point():
+                p.add_(torch.randn(p.shape, generator=generator), alpha=0.02)
+        for name, b in model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                b.add_(torch.rand(b.shape, generator=generator), alpha=0.2)
+    return model
+
+
+def check_export(case: Model) -> None:
+    """``maiac.compile`` of the module."""
+    import maiac
+    from maiac.ir import MaiaError
+
+    eager(case.model, calls(case)[0])  # what cannot run is no case at all
+    try:
+        artifact = maiac.compile(case.model, case.args, case.kwargs, dynamic_shapes=case.dynamic_shapes)
+    except MaiaError:
+        reason = why_not(lambda: export(case))
+        if not reason:
+            raise
+        if not case.dynamic_shapes:
+            raise RefusedError(f"torch.export: {reason}") from None
+        check_export(fixed(case))
+        return
+    compare(case, lambda call: artifact(*call[0], **call[1]))
+
+
+def export(case: Model) -> None:
+    """torch.export alone."""
+    with torch.no_grad():
+        torch.export.export(case.model, case.args, case.kwargs, dynamic_shapes=case.dynamic_shapes, strict=False)
+
+
+def check_onnx(case: Model) -> None:
+    """``maiac.compile`` of the file that torch.onnx.export writes."""
+    import maiac
+
+    eager(case.model, calls(case)[0])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        reason = why_not(lambda: to_onnx(case, path))
+        if reason and case.dynamic_shapes:
+            case = fixed(case)
+            reason = why_not(lambda: to_onnx(case, path))
+        if reason:
+            raise RefusedError(f"torch.onnx.export: {reason}")
+        artifact = maiac.compile(path)
+
+        def run(call: Call) -> Any:
+            return artifact(*inputs_of(call))
+
+        try:
+            compare(case, run)
+        except AssertionError:
+            if wrong_file(case, path, run):
+                raise RefusedError("torch.onnx.export: its file is not eager's under ONNX Runtime, too") from None
+            raise
+
+
+def to_onnx(case: Model, path: Path) -> None:
+    """Write a model's ONNX file."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with torch.no_grad():
+        torch.onnx.export(
+            case.model, case.args, str(path), kwargs=case.kwargs, dynamo=True, verbose=False,
+            dynamic_shapes=case.dynamic_shapes,
+        )  # fmt: skip
+
+
+def wrong_file(case: Model, path: Path, run: Callable[[Call], Any]) -> bool:
+    """Whether ONNX Runtime, too, gives for the file what differs from eager."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def other(call: Call) -> list[torch.Tensor]:
+        values = (v.numpy() for v in inputs_of(call))
+        feeds = dict(zip((i.name for i in session.get_inputs()), values, strict=True))
+        return [torch.from_numpy(np.asarray(v)) for v in session.run(None, feeds)]
+
+    return all(not differences(run(c), other(c), None) for c in calls(case))
+
+
+def why_not(export: Callable[[], None]) -> str:
+    """The reason why an export fails, empty where it does not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            export()
+        except Exception as error:
+            while error.__cause__ is not None and "torch.onnx" in type(error).__module__:
+                error = error.__cause__  # type: ignore[assignment]
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            return f"{type(error).__name__}: {(lines or [''])[0]}"
+    return ""
+
+
+def fixed(case: Model) -> Model:
+    """The case at the sizes of its example."""
+    return replace(case, dynamic_shapes=None, vary=None, lengths=())
+
+
+def calls(case: Model) -> list[Call]:
+    """The example inputs, then others."""
+    others = [case.vary(n) for n in case.lengths] if case.vary else []
+    return [(case.args, case.kwargs), *others]
+
+
+def inputs_of(call: Call) -> list[torch.Tensor]:
+    """The tensors that an ONNX file of a model takes."""
+    return [v for v in pytree.tree_leaves(call) if isinstance(v, torch.Tensor)]
+
+
+def tensors(outputs: Any) -> list[torch.Tensor]:
+    """All tensors of a model's output, in order."""
+    if hasattr(outputs, "to_tuple"):
+        outputs = outputs.to_tuple()
+    if isinstance(outputs, dict):
+        outputs = list(outputs.values())
+    if isinstance(outputs, (list, tuple)):
+        return [t for v in outputs for t in tensors(v)]
+    return [outputs] if isinstance(outputs, torch.Tensor) else []
+
+
+def eager(model: torch.nn.Module, call: Call) -> Any:
+    """What the model gives."""
+    args, kwargs = copy.deepcopy(call)
+    with torch.no_grad():
+        return model(*args, **kwargs)
+
+
+def compare(case: Model, run: Callable[[Call], Any]) -> None:
+    """AssertionError where what ``run`` gives for a call is not what eager gives."""
+    for call in calls(case):
+        want = eager(case.model, call)
+        wrong = differences(run(call), want, None)
+        if wrong:
+            wrong = differences(run(call), want, exact(case.model, call))
+        assert not wrong, "; ".join(wrong)
+
+
+def exact(model: torch.nn.Module, call: Call) -> Any:
+    """What eager gives in float64."""
+    double = pytree.tree_map(lambda v: v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v, call)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        return eager(copy.deepcopy(model).double(), double)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def differences(got: Any, want: Any, truth: Any) -> list[str]:
+    """What is wrong with outputs. With ``truth``, in float64, ours may be off by ``FACTOR`` times what eager is."""
+    ours, theirs = tensors(got), tensors(want)
+    if len(ours) != len(theirs):
+        return [f"{len(ours)} outputs, eager gives {len(theirs)}"]
+    truths: Sequence[Any] = tensors(truth) if truth is not None else [None] * len(ours)
+    found = (difference(*each) for each in zip(ours, theirs, truths, strict=True))
+    return [f"output {i}: {text}" for i, text in enumerate(found) if text]
+
+
+def difference(got: torch.Tensor, want: torch.Tensor, truth: torch.Tensor | None) -> str:
+    """What is wrong with one output; empty if nothing."""
+    try:
+        torch.testing.assert_close(got, want, rtol=RTOL, atol=ATOL)
+    except AssertionError as error:
+        if truth is not None and got.is_floating_point() and got.shape == truth.shape == want.shape:
+            ours, theirs = ((v.double() - truth).abs().max().item() for v in (got, want))
+            if ours <= FACTOR * theirs:
+                return ""
+            return f"off by {ours:.2e} from float64, eager by {theirs:.2e}"
+        return " ".join(str(error).split())
+    return ""
