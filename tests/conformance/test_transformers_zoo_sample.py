@@ -22,7 +22,7 @@ LEAST = 60
 )
 def test_an_architecture_of_the_sample_passes(group: str, name: str):
     case = next(c for c in cases() if (c.group, c.name) == (group, name))
-    outcome = run_case(case, limit=120)
+    outcome = run_case(case, limit=600)
     assert outcome.status == "pass", outcome.reason
 
 
@@ -88,3 +88,13 @@ class _Pairs(torch.nn.Module):
 def test_a_size_that_cannot_be_dynamic_is_the_example_s():
     dims = ({0: torch.export.Dim("N", min=2, max=8)},)
     check_export(Model(_Pairs(), (torch.ones(4),), {}, dims, lambda n: ((torch.ones(n),), {}), (5,)))
+
+
+class _Ones(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.squeeze(0)
+
+
+def test_a_size_of_one_is_not_asked_of_what_leaves_it_out():
+    dims = ({0: torch.export.Dim("N", min=1, max=8)},)
+    check_export(Model(_Ones(), (torch.ones(4),), {}, dims, lambda n: ((torch.ones(n),), {}), (1, 5)))
