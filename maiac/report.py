@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -66,6 +67,78 @@ def _op_cost(module: Module, op: Op, known: dict[str, Cost]) -> Cost:
     types = [None if v is None else v.type for v in op.operands]
     flops = get_op(op.name).count_flops(types, op.attrs, [r.type for r in op.results])
     return Cost(Counter({op.name: 1}), {op.name: flops}, op.name in ("loop", "while"))
+
+
+def costs_of_ops(module: Module, sizes: Mapping[str, int] | None = None) -> Iterator[tuple[Op, int]]:
+    """Every op of main and of what it calls, once for each call, with its FLOPs at ``sizes``."""
+    at = sizes_of_symbols(module, sizes)
+    for name, times in _calls(module).items():
+        for op in module.functions[name].body.walk():
+            flops = sum(_op_cost(module, op, {}).flops_by_op.values(), 0) if op.name != "call" else 0
+            if op.name not in ("return", "yield", "call"):
+                yield from [(op, evaluate(flops, at))] * times
+
+
+def _calls(module: Module) -> Counter[str]:
+    """How often each function runs in one run of main"""
+    found, queue = Counter({"main": 1}), [("main", 1)]
+    while queue:
+        name, times = queue.pop()
+        for op in module.functions[name].body.walk():
+            ref = op.attrs.get("callee") if op.name == "call" else None
+            if isinstance(ref, Ref):
+                found[ref.name] += times
+                queue.append((ref.name, times))
+    return found
+
+
+def costs_by_place(module: Module, sizes: Mapping[str, int] | None = None) -> list[dict[str, Any]]:
+    """FLOPs, parameters and their bytes by the place in the source, the costliest first.
+
+    A place is a module path of PyTorch, or the folder of an ONNX node's name. A weight counts where it is first used.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    left = {name: w for name, w in module.weights.items() if isinstance(w.type, TensorType)}
+
+    def row_of(place: str) -> dict[str, Any]:
+        return rows.setdefault(place, {"place": place, "flops": 0, "parameters": 0, "bytes": 0})
+
+    def count(weight: Weight, place: str) -> None:
+        row = row_of(place)
+        row["parameters"] += evaluate(weight.type.elements(), {}) if isinstance(weight.type, TensorType) else 0
+        row["bytes"] += bytes_of(weight.type, {})
+
+    for op, flops in costs_of_ops(module, sizes):
+        place = place_of(op.loc.name)
+        row_of(place)["flops"] += flops
+        for value in op.operands:
+            if isinstance(value, Weight) and left.pop(value.name, None) is not None:
+                count(value, place)
+    for name, weight in left.items():  # what no operation reads counts where its name says
+        count(weight, name.rpartition(".")[0])
+    return sorted(rows.values(), key=lambda r: (-r["flops"], -r["parameters"], r["place"]))
+
+
+def place_of(name: str) -> str:
+    """``/layers.0/attn`` of the ONNX node ``/layers.0/attn/MatMul``; a module path as it is."""
+    folder, _, _ = name.strip("/").rpartition("/")
+    return folder or name
+
+
+def merge_alike(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for places that differ in numbers only: ``layers.*.mlp``, with how many they are as ``times``."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        key = re.sub(r"(?<![^./])\d+(?![^./])", "*", row["place"])
+        if key not in found:
+            found[key] = {**row, "times": 1}
+            continue
+        merged = found[key]
+        merged["place"] = key
+        for figure in ("flops", "parameters", "bytes"):
+            merged[figure] += row[figure]
+        merged["times"] += 1
+    return sorted(found.values(), key=lambda r: (-r["flops"], -r["parameters"], r["place"]))
 
 
 def sizes_of_symbols(module: Module, given: Mapping[str, int] | None = None) -> dict[str, int]:

@@ -39,6 +39,16 @@ def load_folder(path: str | Path, *, random_weights: bool = False) -> Loaded:
     return model.eval(), (), kwargs, shapes
 
 
+def load_skeleton(path: Path) -> Loaded:
+    """The same without weights, in the dtype that the config names: call it under ``torch.device("meta")``."""
+    config = _config(path)
+    cls = _architecture(config)
+    dtype = getattr(config, "dtype", None)
+    model = cls._from_config(config, dtype=dtype) if isinstance(dtype, torch.dtype) else _initialised(cls, config)
+    kwargs, shapes = example_inputs(model)
+    return model.eval(), (), kwargs, shapes
+
+
 def _config(path: Path) -> Any:
     from transformers import AutoConfig
 

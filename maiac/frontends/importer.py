@@ -189,7 +189,9 @@ class Importer:
             self.journal.origin(loc, key)
         try:
             with context.builder.at(loc):
-                return self.value_of(context, node, env, owner)
+                value = self.value_of(context, node, env, owner)
+            self.journal.reached.add(key)
+            return value
         except (Unsupported, NoDim) as miss:
             return self.fault(node, key, str(miss))
         except MaiaError as error:

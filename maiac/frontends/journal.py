@@ -73,6 +73,7 @@ class Journal:
         self.describe = describe
         self.places: dict[str, list[Location]] = {}
         self.faults: list[Fault] = []
+        self.reached: set[str] = set()  # operators of which at least one use was imported
         self._origins: dict[int, tuple[Location, str]] = {}  # by identity: nodes of one line have equal locations
 
     def met(self, operator: str, loc: Location) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.export import ExportedProgram
@@ -19,10 +19,13 @@ from torch.export import ExportedProgram
 from maiac.ir.errors import Location
 
 from .journal import CaptureError
-from .locations import in_torch, location_of, whole_stacks
+from .locations import in_torch, location_of, module_path, whole_stacks
 from .quiet import quiet_torch
 from .restore import unchanged
 from .statement import statement_of
+
+if TYPE_CHECKING:
+    from .exported import ProgramImport
 
 _DATA_DEPENDENT = (
     "DataDependentOutputException",
@@ -34,9 +37,10 @@ _NO_FAKE = ("fake impl", "fake kernel", "UnsupportedOperatorException", "meta ke
 
 
 class TraceError(CaptureError):
-    """torch.export failed. ``draft`` is the program for the example inputs alone, where there is one."""
+    """torch.export failed, at these ``lines``. ``rest`` is the program for the example inputs, if there is one."""
 
-    draft: ExportedProgram | None = None
+    lines: tuple[str, ...] = ()
+    rest: ProgramImport | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,13 @@ def _drafted(code: str, message: str, loc: Location, draft: Draft | None) -> Tra
 
     details = [f"`{text}` at {place}" if place != Location() else text for text, place in draft.faults]
     lines = {(place.file, place.line) for _, place in draft.faults}
-    journal = survey_exported(draft.program).journal
+    rest = survey_exported(draft.program)
+    journal = rest.journal
     journal.faults = [f for f in journal.faults if (f.loc.file, f.loc.line) not in lines]
     other = journal.error()
     details += [f"{line} ({other.code})" for line in other.details] if other is not None else []
     made = TraceError(code, message, loc=loc, details=details)
-    made.draft = draft.program
+    made.lines, made.rest = tuple(details[: len(draft.faults)]), rest
     made.cases = other.cases if other is not None else ()
     return made
 
@@ -104,8 +109,9 @@ def draft(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
 
 def _modules_by_line(program: ExportedProgram) -> dict[tuple[str, int], str]:
     """File and line -> the path of the module whose code stands there."""
-    places = [location_of(node) for node in program.graph.nodes if node.op == "call_function"]
-    return {(p.file, p.line): p.name for p in places}
+    nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+    places = [(location_of(node), module_path(node.meta.get("nn_module_stack"))) for node in nodes]
+    return {(place.file, place.line): path for place, path in places if path}
 
 
 def _failure(data: dict[str, Any], names: dict[int, str], modules: dict[tuple[str, int], str]) -> tuple[str, Location]:

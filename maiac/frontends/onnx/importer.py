@@ -177,6 +177,7 @@ class Importer:
         operator = f"{operator_name(node)} (opset {self.version(node)})"
         try:
             self.import_node(node, outer)
+            self.journal.reached.add(operator_name(node))
             return
         except Unknown:
             pass
