@@ -83,8 +83,9 @@ def compile_graph(
     from .runtime.executor import Executor
     from .runtime.tree import loads, unflatten
 
-    module = import_graph_module(gm, example_inputs)
     passes = parse_pipeline(options["passes"]) if "passes" in options else default_pipeline()
+    with _disable_current_modes():  # torch.compile traces with fake tensors; constants that a graph holds are real ones
+        module = import_graph_module(gm, example_inputs)
     tree = loads(str(module.attrs["out_tree"]))
     absent = any(child["t"] == "const" for child in tree["c"])
 

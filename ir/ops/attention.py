@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..dims import DimLike, product
+from ..dtypes import DType
 from ..errors import TypeFault
 from ..opdef import op
 from ..types import TensorType, Type
@@ -50,7 +51,7 @@ def _attention(
         mask = mask.expand(q.shape[-2], k.shape[-2])  # torch wants rows and columns
     if window or (causal and mask is not None):
         mask, causal = _limited(mask, _seen(q.shape[-2], k.shape[-2], causal, window)), False
-    if not softcap:
+    if not softcap and (mask is None or mask.dtype in (torch.bool, q.dtype)):
         return F.scaled_dot_product_attention(q, k, v, mask, 0.0, causal, scale=scale, enable_gqa=grouped)
     if causal:
         mask = _seen(q.shape[-2], k.shape[-2], True, 0)
@@ -58,7 +59,8 @@ def _attention(
         k, v = (x.repeat_interleave(q.shape[-3] // k.shape[-3], -3) for x in (k, v))
     wide = torch.promote_types(q.dtype, torch.float32)
     scores = (q.to(wide) @ k.to(wide).mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
-    scores = torch.tanh(scores / softcap) * softcap
+    if softcap:
+        scores = torch.tanh(scores / softcap) * softcap
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else scores + mask.to(wide)
     weights = torch.softmax(scores, -1)
@@ -152,6 +154,7 @@ def _(s: Sampler) -> Iterator[Sample]:
     yield (q, k, v), {"causal": True, "scale": 0.5}
     yield (q, k, v, s.bools(6, 6) | torch.eye(6, dtype=torch.bool)), {}
     yield (q, k, v, s.real(2, 1, 6, 6)), {}
+    yield (q, k, v, s.real(6, 6, dtype=DType.F32)), {}
     yield (q, k, v, s.real()), {}
     yield (q, k, v, torch.tensor([True, False, True, True, False, True])), {}
     yield (q, s.real(2, 2, 10, 8), s.real(2, 2, 10, 8)), {}

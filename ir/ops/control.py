@@ -98,8 +98,8 @@ def _(*init: Type, regions: Sequence[Block]) -> list[Type]:
 
 @op("trips:int?, c:bool?, init:value* -> ys*", regions=1)
 def loop(
-    trips: Any,
-    c: Any,
+    trips: Any = None,
+    c: Any = None,
     *init: Any,
     regions: Sequence[Run],
     empty: Callable[[], Sequence[Any]] | None = None,
@@ -123,7 +123,9 @@ def loop(
 
 
 @loop.infer
-def _(trips: Type | None, c: Type | None, *init: Type, regions: Sequence[Block], scans: int = 0) -> list[Type]:
+def _(
+    trips: Type | None = None, c: Type | None = None, *init: Type, regions: Sequence[Block], scans: int = 0
+) -> list[Type]:
     yielded = _yielded(regions[0])
     after = yielded[1:]
     if not yielded or len(after) != len(init) + scans:

@@ -30,10 +30,12 @@ from maiac.ir.graph import Function, Module, State, Value
 from maiac.ir.types import DimType, TensorType
 from maiac.runtime.tree import LEAF, NUMBER, Tree, dumps, from_treespec, graft
 
+from .aliases import without_aliases
 from .aten.registry import Unsupported
 from .decompositions import export_table
 from .importer import Importer, from_torch, storage_key, weight_data
 from .locations import whole_stacks
+from .prefix import dynamic_lengths
 from .quiet import quiet_torch
 from .reproducer import key_of
 from .restore import unchanged
@@ -112,7 +114,7 @@ def _trace(
     model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
 ) -> ExportedProgram:
     def once() -> ExportedProgram:
-        with unchanged(model), whole_stacks():
+        with unchanged(model), whole_stacks(), dynamic_lengths():
             return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
 
     def names(program: ExportedProgram) -> dict[str, str]:
@@ -158,7 +160,9 @@ def import_exported(program: ExportedProgram, *, names: Mapping[str, str] | None
 
 def survey_exported(program: ExportedProgram, *, names: Mapping[str, str] | None = None) -> ProgramImport:
     """Import as much as can be; ``journal`` holds what is wrong with the rest."""
-    found = ProgramImport(program.run_decompositions(export_table()), names or {})
+    with without_aliases(program.graph_module):
+        program = program.run_decompositions(export_table())
+    found = ProgramImport(program, names or {})
     found.run()
     return found
 

@@ -22,7 +22,7 @@ def if_known(op: Op, b: Rewriter) -> Outcome:
 @rule("loop", table=CONTROL)
 def loop_never(op: Op, b: Rewriter) -> Outcome:
     """A loop of no trips, or whose condition is false at the start -> the initial values."""
-    trips, go = (splat(v) for v in op.operands[:2])
+    trips, go = (splat(v) for v in _bounds(op))
     if not (trips is not None and trips <= 0) and go is not False:
         return None
     if op.attrs.get("scans", 0):
@@ -33,18 +33,23 @@ def loop_never(op: Op, b: Rewriter) -> Outcome:
 @rule("loop", table=CONTROL)
 def loop_once(op: Op, b: Rewriter) -> Outcome:
     """A loop of one trip -> its body."""
-    trips = splat(op.operands[0])
-    go = None if op.operands[1] is None else splat(op.operands[1])
-    if trips != 1:
+    trips, go = _bounds(op)
+    if splat(trips) != 1:
         return None
-    if op.operands[1] is not None and go is not True:
-        return Miss("whether it starts is known only at run time", op.operands[1])
+    if go is not None and splat(go) is not True:
+        return Miss("whether it starts is known only at run time", go)
     if op.attrs.get("scans", 0):
         return Miss("it scans values, which it stacks")
     region = op.regions[0]
     counter = b.constant(0, region.args[0].type.dtype)  # type: ignore[union-attr]
     start = b.constant(True, region.args[1].type.dtype)  # type: ignore[union-attr]
     return b.inline(region, [counter, start, *_initial(op)])[1:]
+
+
+def _bounds(op: Op) -> tuple[Value | None, Value | None]:
+    """How many trips a loop makes at most, and whether it starts; None where the op does not say."""
+    trips, go, *_ = (*op.operands, None, None)
+    return trips, go
 
 
 def _initial(op: Op) -> list[Value]:

@@ -23,6 +23,7 @@ _FAMILIES = (
     "conv",
     "image",
     "control",
+    "flex",
 )
 
 

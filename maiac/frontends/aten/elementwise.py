@@ -327,7 +327,7 @@ def glu(c: Context, x: Value, dim: int = -1) -> Value:
 @aten("_to_copy.default", "to.dtype", "to.dtype_layout", "prims::convert_element_type.default")
 def to_copy(c: Context, x: Value, *_: Any, **__: Any) -> Value:
     """x in the traced dtype; a new tensor of the same elements has no meaning in SSA."""
-    return c.cast(x, c.dtype)
+    return c.cast(c.scalar(x), c.dtype)
 
 
 @aten("addcmul.default", "addcdiv.default")
