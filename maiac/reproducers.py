@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import runpy
 from collections.abc import Generator
 from pathlib import Path
@@ -13,6 +14,8 @@ from .ir.errors import MaiaError
 from .sources import open_source
 
 MOST = 12  # files that one error leaves
+MOST_LETTERS = 100  # of what a model says in a file's name
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 @contextlib.contextmanager
@@ -43,12 +46,13 @@ def write_reproducers(error: CaptureError, folder: Path) -> None:
         if fault_of(path) == code:
             error.reproducers.append(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)  # another process may have tidied up
 
 
 def _free_name(folder: Path, made: Reproducer, taken: list[Path]) -> Path:
     """A name that no other file of this error has; one that an earlier compilation left is written anew."""
-    names = (f"maiac-repro-{made.stem}{f'-{i}' if i > 1 else ''}{made.suffix}" for i in range(1, MOST + 1))
+    stem = _NO_NAME.sub("_", made.stem)[:MOST_LETTERS]  # it holds names of the model, which may be anything
+    names = (f"maiac-repro-{stem}{f'-{i}' if i > 1 else ''}{made.suffix}" for i in range(1, MOST + 1))
     return next(path for name in names if (path := folder / name) not in taken)
 
 

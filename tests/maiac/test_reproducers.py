@@ -218,6 +218,14 @@ def test_faults_of_several_kinds_come_at_once_and_each_has_a_file():
     assert error.reproducers[0].name == "maiac-repro-acme.Frobnicate.onnx"
 
 
+def test_a_name_of_the_model_stays_a_name_of_one_file(tmp_path: Path):
+    proto = model("g (float[2, 3] x) => (float[2, 2] y) { y = acme.Frobnicate(x) }")
+    proto.graph.node[0].op_type = "../../\0" + "x" * 300
+    (path,) = refused(proto).reproducers
+    assert path.parent.resolve() == tmp_path.resolve() and len(path.name) < 130
+    assert fault_of(path) == "MAIA0220"
+
+
 def test_a_single_fault_keeps_its_own_message_and_place():
     error = refused(model("g (float[2, 3] x) => (float[2, 2] y) { y = MatMul(x, x) }"))
     assert error.code == "MAIA0105" and error.message.startswith("matmul(") and error.loc is not None

@@ -13,6 +13,7 @@ from maiac.ir.opdef import OpDef, get_op, op_names
 from maiac.ir.ops import sampling
 from maiac.ir.ops.sampling import Sampler, is_excused, needs_rule, samples, type_of
 from maiac.ir.ops.values import QTensor
+from tests.ir.sampled import is_implemented
 
 from .harness import Ran, difference, reference
 
@@ -44,17 +45,6 @@ def is_foreign(definition: OpDef) -> bool:
 def tensors_only(operands: tuple[Any, ...]) -> bool:
     given = [v for v in operands if v is not None]
     return all(isinstance(v, torch.Tensor) and v.numel() for v in given)
-
-
-def is_implemented(definition: OpDef, operands: tuple[Any, ...], attrs: dict[str, Any]) -> bool:
-    """Whether torch has the reference's kernel for these dtypes."""
-    try:
-        definition.reference(*operands, **attrs)
-    except RuntimeError as error:  # anything else that a reference raises is a fault of ours
-        if "not implemented" not in str(error):
-            raise
-        return False
-    return True
 
 
 def drawn(name: str, dtype: DType, most: int) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
