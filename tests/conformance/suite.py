@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -59,13 +60,13 @@ def _expire(*_: object) -> None:
 
 
 def run_case(case: Case, limit: int = 60) -> Outcome:
-    """Check one case in this process, for at most ``limit`` seconds."""
+    """Check one case in this process, for at most ``limit`` seconds. Files that it leaves where it runs go with it."""
     start = time.perf_counter()
     before = signal.signal(signal.SIGALRM, _expire)
     signal.alarm(limit)
     status, reason, host = "fail", "", False
     try:
-        with warnings.catch_warnings():
+        with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             host = bool(case.check())
         status = "pass"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,10 @@ def refused() -> None:
 def endless() -> None:
     while True:
         pass
+
+
+def littering() -> None:
+    Path("left-behind").touch()
 
 
 def deadly() -> None:
@@ -89,3 +94,10 @@ def test_the_summary_counts_by_group():
         "all 2 of 3 (66.7%) 1 refused by the exporter, 1 on the host",
         "reasons: 1 MAIA0225",
     ]
+
+
+def test_what_a_case_leaves_where_it_runs_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_case(Case("g", "littering", littering)).status == "pass"
+    assert Path.cwd() == tmp_path
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -75,7 +77,8 @@ class _Branch(torch.nn.Module):
         return x + 1 if x.sum() > 0 else x
 
 
-def test_what_export_cannot_express_is_refused():
+def test_what_export_cannot_express_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)  # a fault leaves a reproducer
     with pytest.raises(RefusedError, match=r"torch\.export: .*data-dependent"):
         check_export(Model(_Branch(), (torch.ones(3),)))
 
