@@ -19,7 +19,7 @@ from tests.maiac.codegen.harness import ULPS, Ran, copied, difference, dirty_mem
 
 from .graphs import COLLECTIVE, Graph, build, decks, drawable
 
-QUICK = decks(rounds=1, size=10)
+QUICK = decks(rounds=1, size=16)
 SLOW_TO_MAKE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 LONG = settings(max_examples=400, deadline=None, suppress_health_check=SLOW_TO_MAKE, print_blob=True)
 programs: Any = st.tuples(st.integers(0, 2**32), st.lists(st.sampled_from(drawable()), min_size=1, max_size=14))
