@@ -43,7 +43,12 @@ def write_reproducers(error: CaptureError, folder: Path) -> None:
             path.write_bytes(made.content)
         except OSError:
             return
-        if fault_of(path) == code:
+        try:
+            shows = fault_of(path) == code
+        except BaseException:  # Ctrl-C: what was not tried does not stay
+            path.unlink(missing_ok=True)
+            raise
+        if shows:
             error.reproducers.append(path)
         else:
             path.unlink(missing_ok=True)  # another process may have tidied up

@@ -14,7 +14,8 @@ import pytest
 import torch
 from typer.main import get_command
 
-from maiac.cli import app
+from maiac import console
+from maiac.cli import app, run_command
 from maiac.ir import op_names, opdef, parse, print_module, verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,6 +103,22 @@ def test_the_readme_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with torch.no_grad():
         torch.testing.assert_close(names["fast"](names["tokens"]), wanted)
     torch.testing.assert_close(names["logits"], wanted, rtol=0.05, atol=0.05)  # int8 weights
+
+
+def test_the_session_of_inspect_is_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    page = ROOT / "docs" / "inspect.md"
+    ((_, code),), ((_, session),) = blocks(page, "python"), blocks(page, "console")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "acoustic.py").write_text(code)
+    console.out.cache_clear()
+    command, _, shown = session.partition("\n")
+    assert run_command(command.removeprefix("$ maiac ").split()) == 1
+    said = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
+    assert [line for line in said.split("\n") if line] == [line for line in shown.split("\n") if line]
 
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]

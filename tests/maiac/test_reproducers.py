@@ -293,6 +293,16 @@ def test_a_file_that_shows_nothing_is_not_named(tmp_path: Path, monkeypatch: pyt
     assert refused(Odd(), X).reproducers == [] and list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_leaves_no_file_that_was_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(path: Path) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("maiac.reproducers.fault_of", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        maiac.compile(Odd(), (X,))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_written_does_not_hide_the_fault(tmp_path: Path):
     (tmp_path / "file").write_text("")
     error = refused(Odd(), X, dump_ir=tmp_path / "file" / "dumps")
