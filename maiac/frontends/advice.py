@@ -42,6 +42,10 @@ ADVICE: tuple[tuple[str, str], ...] = (
     (r"com\.microsoft", "save the model before ONNX Runtime optimises it, or export it again"),
     (r"ai\.onnx\.ml\.", "compute features outside the model"),
     (r"ai\.onnx\.(preview\.)?training\.", "export the forward pass alone"),
+    (
+        r"(?!ai\.onnx\.)[^:]+ \(opset",
+        "put its function body into the file (onnx.helper.make_function), or export the operators that it is made of",
+    ),
 )
 
 

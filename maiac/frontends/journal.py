@@ -140,7 +140,9 @@ class Journal:
         counts = Counter(code for code, *_ in groups)
         places = sum(len(faults) for (code, *_), faults in groups.items() if code == lead)
         one, many = _HEADLINES.get(lead, ("a fault in the model", "{places} faults in the model"))
-        text = (one if places == 1 else many).format(operators=counts[lead], places=places)
+        text = (one if (counts[lead] if lead == "MAIA0220" else places) == 1 else many).format(
+            operators=counts[lead], places=places
+        )
         others = counts.total() - counts[lead]
         return f"{text}, and {others} other fault{'s' if others > 1 else ''}" if others else text
 

@@ -44,10 +44,10 @@ def test_every_operator_that_is_not_supported_is_listed():
             domains=("acme",),
         ),
     )
-    assert error.details == (
+    assert [detail.partition(";")[0] for detail in error.details] == [
         "acme.Frobnicate (opset 1): 2 nodes, first 'first'",
         "acme.Twist (opset 1): 1 node, first 'third'",
-    )
+    ]
 
 
 def test_an_unknown_operator_of_onnx_itself_is_listed():
