@@ -89,9 +89,11 @@ def _reductions(takes: str) -> Callable[[Sampler], Iterator[Sample]]:
 
 
 def _each(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """A torch reduction over one dim, applied to several from the last."""
+    """A torch reduction over one dim, applied to several from the last; one element without dims is its own."""
 
     def reduce(x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+        if not x.ndim:
+            return x
         for d in sorted((d % x.ndim for d in dims), reverse=True):
             x = fn(x, d, keepdim)
         return x

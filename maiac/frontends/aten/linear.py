@@ -48,6 +48,8 @@ def addmm(c: Context, bias: Value, x: Value, y: Value, *, beta: Number = 1, alph
 
 
 def _added(c: Context, bias: Value, product: Value, beta: Number, alpha: Number) -> Value:
+    if c.dtype.is_integer:
+        alpha, beta = int(alpha), int(beta)  # as eager: numbers take the matrices' dtype
     if alpha != 1:
         product = c.emit("mul", product, c.scalar(alpha, product))
     if beta == 0:

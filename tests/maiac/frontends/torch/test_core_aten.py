@@ -80,6 +80,17 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         lambda n: (torch.div(n, 3, rounding_mode="floor"), torch.div(n, 3, rounding_mode="trunc")),
         (N,),
     ),
+    "integers and truth values": (
+        lambda n, x: (
+            torch.atan2(n.sum(), n.amax()),
+            torch.fmax(n > 0, n > 1),
+            torch.fmin(n, n.flip(0)),
+            torch.addmv(n[:, 0], n, n[0], beta=2.6, alpha=1.2),
+            n.sum().all(dim=0),
+            x.sum().any(dim=-1),
+        ),
+        (N, X),
+    ),
     "comparisons": (lambda x, y: (x == y, x < 0, (x > 0) & (y > 0), ~(x > 0), (x > 0).float() + (y > 0)), (X, Y)),
     "where": (lambda x: (torch.where(x > 0, x, 0.0), x.masked_fill(x > 0, -1.0), torch.where(x > 0, 1, 0)), (X,)),
     "clamp": (lambda x, y: (x.clamp(-1, 1), x.clamp(min=0), x.clamp(max=y), F.relu6(x), F.hardtanh(x)), (X, Y)),
