@@ -11,7 +11,7 @@ from tests.models.zoo import Case as Model
 
 from .suite import RefusedError, run_case, summary
 from .transformers_zoo import ENTRIES, cases
-from .zoo_check import FACTOR, check_export, compare, difference, shaken
+from .zoo_check import FACTOR, check_export, compare, difference, shaken, takes, to_onnx
 
 # Two of a kind: text, experts and scans, images, sound and two towers.
 SAMPLE = ["Qwen2", "Bloom", "Mamba", "MPNet", "ResNet", "Segformer", "Wav2Vec2", "CLIP"]
@@ -101,3 +101,11 @@ class _Ones(torch.nn.Module):
 def test_a_size_of_one_is_not_asked_of_what_leaves_it_out():
     dims = ({0: torch.export.Dim("N", min=1, max=8)},)
     check_export(Model(_Ones(), (torch.ones(4),), {}, dims, lambda n: ((torch.ones(n),), {}), (1, 5)))
+
+
+def test_a_file_is_asked_for_sizes_that_it_says_it_takes(tmp_path: Path):
+    dims = ({0: torch.export.Dim("N", min=1, max=8)},)
+    case, path = Model(torch.nn.Linear(4, 3), (torch.randn(2, 4),), {}, dims), tmp_path / "model.onnx"
+    to_onnx(case, path)
+    assert takes(path, ((torch.ones(5, 4),), {}))
+    assert not takes(path, ((torch.ones(2, 5),), {}))
