@@ -180,11 +180,13 @@ class InputSignature:
                     faults.append(f"{where} is {size}; expected {dim}" + (f" = {want} ({told})" if told else ""))
             elif _linear(substitute(dim, env), self.names):
                 faults.append(f"{where} is {size}, which {dim} cannot be")
+        given = {where: (size, dim) for where, size, dim in sizes}
         for symbol, value in env.items():
             declared = self.module.symbols.get(symbol)
             if declared is not None and symbol not in self.known and not declared.admits(value):
-                allowed = str(declared).removeprefix("sym ")
-                faults.append(f"{origin[symbol]} makes {symbol} = {value}; expected {allowed}")
+                allowed, (size, dim) = str(declared).removeprefix("sym "), given[origin[symbol]]
+                told = "" if str(dim) == symbol else f" is {size}, which"
+                faults.append(f"{origin[symbol]}{told} makes {symbol} = {value}; expected {allowed}")
         return faults
 
     def _kind_fault(self, where: str, value: Any, type: Type, sizes: list[tuple[str, int, DimLike]]) -> list[str]:

@@ -120,11 +120,11 @@ class Context:
             value = bool(value)
         return self.emit("full", value=value, dtype=dtype, shape=tuple(shape))
 
-    def as_dim(self, value: Any) -> DimLike:
-        """A Python integer, or the element of an integer tensor bound to a fresh symbol."""
+    def as_dim(self, value: Any, least: int = LEAST) -> DimLike:
+        """A Python integer, or the element of an integer tensor bound to a fresh symbol that is ``least`` or more."""
         if isinstance(value, (int, Dim)):
             return value
-        symbol = self.importer.module.fresh_symbol(low=LEAST)
+        symbol = self.importer.module.fresh_symbol(low=least)
         dim = self.symbols_dim(symbol.name)
         self.builder.emit_op("bind", (value,), {"to": (dim,)})
         return dim

@@ -293,8 +293,9 @@ def histc(c: Context, x: Value, bins: int = 100, low: Number = 0, high: Number =
 @aten("repeat_interleave.Tensor")
 def repeat_interleave(c: Context, repeats: Value, *, output_size: DimLike | None = None) -> Value:
     """Index i as often as repeats[i] says."""
+    repeats = c.cast(repeats, DType.I64)
     if output_size is None:
-        raise Unsupported("repeat_interleave without output_size")
+        output_size = c.as_dim(c.emit("sum", repeats, dims=(0,)), 0)
     ends = c.emit("cumsum", repeats, dim=0)
     places = c.reshape(c.emit("iota", end=output_size), (output_size, 1))
-    return c.emit("sum", c.cast(c.emit("ge", places, ends), DType.I64), dims=(1,))
+    return c.cast(c.emit("sum", c.cast(c.emit("ge", places, ends), DType.I64), dims=(1,)), c.dtype)
