@@ -2,29 +2,13 @@
 
 import os
 import signal
-import tempfile
 
 import pytest
 
 from maiac.runtime.threads import cores  # which imports no torch
+from tests import _environment
 
-# Model definitions come from installed packages and weights are random: a test that reaches for the network is wrong.
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TRANSFORMERS_OFFLINE"] = "1"
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ["YOLO_OFFLINE"] = "1"
-os.environ["YOLO_AUTOINSTALL"] = "0"  # ultralytics calls pip for a package that it misses
-os.environ["YOLO_VERBOSE"] = "0"
-
-# Settings and caches of libraries do not belong in the home of whoever runs the tests.
-_scratch = tempfile.TemporaryDirectory(prefix="maiac-tests-")
-os.environ["YOLO_CONFIG_DIR"] = _scratch.name
-os.environ["MPLCONFIGDIR"] = _scratch.name
-
-# Machine code is built where it is wanted: most tests compile many small programs and are about something else. What is
-# built stays for the next run.
-os.environ.setdefault("MAIAC_NATIVE", "0")
-os.environ.setdefault("MAIAC_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"maiac-tests-cache-{os.getuid()}"))
+_environment.prepare()
 
 # A run in the background ignores Ctrl-C, and so would the processes that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -39,7 +39,7 @@ from .prefix import dynamic_lengths
 from .quiet import quiet_torch
 from .reproducer import key_of
 from .restore import unchanged
-from .small_sizes import export_from_one
+from .small_sizes import export_from_one, from_zero
 from .symbols import Symbols, named_by_user, symbol_names
 from .trace_errors import draft, first_line, trace_error
 
@@ -115,7 +115,9 @@ def _trace(
 ) -> ExportedProgram:
     def once() -> ExportedProgram:
         with unchanged(model), whole_stacks(), dynamic_lengths():
-            return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+            return from_zero(
+                lambda: torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+            )
 
     def names(program: ExportedProgram) -> dict[str, str]:
         return _user_names(program, model, args, kwargs, dynamic_shapes)
@@ -160,9 +162,10 @@ def import_exported(program: ExportedProgram, *, names: Mapping[str, str] | None
 
 def survey_exported(program: ExportedProgram, *, names: Mapping[str, str] | None = None) -> ProgramImport:
     """Import as much as can be; ``journal`` holds what is wrong with the rest."""
+    table = export_table()
     with without_aliases(program.graph_module):
-        program = program.run_decompositions(export_table())
-    found = ProgramImport(program, names or {})
+        decomposed = from_zero(lambda: program.run_decompositions(table))
+    found = ProgramImport(decomposed, names or {})
     found.run()
     return found
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest import mock
 
 import torch
+from torch._library.fake_impl import FakeImplCtx
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import OutputKind, TensorArgument
 from torch.fx.experimental import _config as shapes_config
@@ -52,6 +54,29 @@ def export_from_one(
         return program
     _raise_least(program, {s for s, name in names_of(program).items() if name in small}, 1)
     return program
+
+
+def from_zero(export: Callable[[], ExportedProgram]) -> ExportedProgram:
+    """``export()``, with sizes that data decide beginning at 0.
+
+    A shape function of the older kind (torchvision's nms has one) says nothing of 0 and 1, and torch then takes a size
+    of 2 or more for granted: a detector that finds nothing would break a promise that nobody made. Where a model cannot
+    be traced without deciding by such sizes, the plain export stands, and the run checks its promise.
+    """
+    asked = False
+
+    def size(self: FakeImplCtx, *, min: int | None = None, max: int | None = None) -> torch.SymInt:
+        nonlocal asked
+        asked = asked or min is None
+        return self.new_dynamic_size(min=min or 0, max=max)
+
+    try:
+        with mock.patch.object(FakeImplCtx, "create_unbacked_symint", size):
+            return export()
+    except Exception:
+        if not asked:
+            raise
+    return export()
 
 
 def _raise_least(program: ExportedProgram, symbols: set[str], least: int) -> None:

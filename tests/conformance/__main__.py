@@ -21,7 +21,7 @@ from typing import Any
 
 from .suite import Case, Outcome, percent, run_suite, select, serve, summary
 
-SUITES = ("onnx_backend", "opinfo", "transformers_zoo")
+SUITES = ("onnx_backend", "opinfo", "transformers_zoo", "vision_zoo")
 
 
 def suite(name: str) -> Any:

@@ -81,17 +81,17 @@ def export(case: Model) -> None:
         torch.export.export(case.model, case.args, case.kwargs, dynamic_shapes=case.dynamic_shapes, strict=False)
 
 
-def check_onnx(case: Model) -> None:
-    """``maiac.compile`` of the file that torch.onnx.export writes."""
+def check_onnx(case: Model, dynamo: bool = True) -> None:
+    """``maiac.compile`` of the file that torch.onnx.export writes; not ``dynamo``: the one through TorchScript."""
     import maiac
 
     eager(case.model, calls(case)[0])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        reason = why_not(lambda: to_onnx(case, path))
+        reason = why_not(lambda: to_onnx(case, path, dynamo))
         if reason and case.dynamic_shapes:
             case = fixed(case)
-            reason = why_not(lambda: to_onnx(case, path))
+            reason = why_not(lambda: to_onnx(case, path, dynamo))
         if reason:
             raise RefusedError(f"torch.onnx.export: {reason}")
         case = replace(case, lengths=tuple(n for n in case.lengths if case.vary and takes(path, case.vary(n))))
@@ -108,12 +108,12 @@ def check_onnx(case: Model) -> None:
             raise
 
 
-def to_onnx(case: Model, path: Path) -> None:
+def to_onnx(case: Model, path: Path, dynamo: bool = True) -> None:
     """Write a model's ONNX file."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad():
         torch.onnx.export(
-            case.model, case.args, str(path), kwargs=case.kwargs, dynamo=True, verbose=False,
+            case.model, case.args, str(path), kwargs=case.kwargs, dynamo=dynamo, verbose=False,
             dynamic_shapes=case.dynamic_shapes,
         )  # fmt: skip
 

@@ -41,6 +41,17 @@ def builder(build: Callable[[], Case]) -> Callable[[], Case]:
     return seeded
 
 
+def calibrate(model: torch.nn.Module, run: Callable[[], Any]) -> None:
+    """Give batch norms the statistics of what ``run`` shows the model, so that features are of order 1 at any depth."""
+    for norm in model.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.momentum = None
+    model.train()
+    with torch.no_grad():
+        run()
+    model.eval()
+
+
 def ids(length: int, vocabulary: int = 128, batch: int = 1) -> torch.Tensor:
     """Token numbers."""
     generator = torch.Generator().manual_seed(length)

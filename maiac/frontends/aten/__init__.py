@@ -15,7 +15,6 @@ _FAMILIES = (
     "reduce",
     "shape",
     "index",
-    "select",
     "create",
     "linear",
     "factor",
@@ -23,6 +22,7 @@ _FAMILIES = (
     "norm",
     "conv",
     "image",
+    "vision",
     "control",
     "flex",
 )

@@ -86,6 +86,7 @@ class Importer:
         self.scopes: list[Block] = [self.function.body]
         self.builder = Builder(self.module, self.function.body)
         self.path: list[str] = []  # names of the function calls that we are in
+        self.carried: set[str] = set()  # symbols of dims that a loop's body changes
 
     def run(self) -> None:
         """Import the main graph."""
@@ -308,6 +309,8 @@ class Importer:
         """The told dim where ours holds symbols of our own, or a call such as ``min(64, T)``; else ours."""
         if isinstance(have, int) or (symbols_of(have) <= self.dim_table.named and not depth(have)):
             return have
+        if isinstance(told, int) and symbols_of(have) & self.carried:
+            return have  # an exporter that traces one step of a loop writes the sizes of that step
         known = self.dim_table.known_dim(told)
         return have if known is None else known
 

@@ -86,6 +86,7 @@ def _restore(c: NodeContext, symbols: dict[str, Symbol]) -> None:
     """Forget the symbols of an attempt."""
     c.module.symbols.clear()
     c.module.symbols.update(symbols)
+    c.importer.carried &= set(symbols)
 
 
 def _settled_types(c: NodeContext, graph: onnx_ir.Graph, lead: Sequence[Type], types: list[Type], skip: int) -> Block:
@@ -129,7 +130,9 @@ def _opened(c: NodeContext, old: Type, new: Type, opened: set[str]) -> Type:
     if not isinstance(old, TensorType) or not isinstance(new, TensorType) or old.rank != new.rank:
         c.fail(f"a carried value changes from {old} to {new}")
     dims = [b if a == b else sym(c.module.fresh_symbol("c").name) for a, b in zip(new.dims, old.dims, strict=True)]
-    opened |= {str(d) for d, b in zip(dims, old.dims, strict=True) if d != b}
+    fresh = {str(d) for d, b in zip(dims, old.dims, strict=True) if d != b}
+    opened |= fresh
+    c.importer.carried |= fresh
     return TensorType(old.dtype, tuple(dims))
 
 

@@ -108,14 +108,17 @@ def test_a_condition_that_is_known_chooses_while_importing():
     assert ops(module) == ["neg", "return"]
 
 
-def test_a_loop_whose_carried_value_grows():
+@pytest.mark.parametrize("told", ["L", "2"])  # what torch's exporter writes that traces one step
+def test_a_loop_whose_carried_value_grows(told: str):
     module = import_onnx(
-        parsed("""g (float[1] x, int64 n) => (float[K] y) <bool go = {1}> {
-            y = Loop (n, go, x) <body = b (int64 i, bool c, float[J] a) => (bool d, float[L] e) {
+        parsed(
+            """g (float[1] x, int64 n) => (float[K] y) <bool go = {1}> {
+            y = Loop (n, go, x) <body = b (int64 i, bool c, float[J] a) => (bool d, float[TOLD] e) {
                 d = Identity(c)
                 e = Concat<axis = 0>(a, x)
             }>
-        }""")
+        }""".replace("TOLD", told)
+        )
     )
     (y,) = run(module, floats(*[5]), np.array(3))
     assert y.tolist() == [5, 5, 5, 5]
