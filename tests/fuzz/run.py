@@ -77,7 +77,7 @@ def limit_memory(gib: int) -> None:
 
 
 def main() -> None:
-    """Fuzz until the time is over; exit 1 where something was found."""
+    """Fuzz until the time is over. What is found is told and kept; libFuzzer ends the process."""
     given = arguments()
     os.environ["MAIAC_NATIVE"] = "0"  # building machine code takes longer than everything else together
     logging.disable()
