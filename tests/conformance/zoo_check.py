@@ -49,7 +49,7 @@ def shaken(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def check_export(case: Model) -> None:
-    """``maiac.compile`` of the module."""
+    """``maiac.compile`` of the module, saved and loaded."""
     import maiac
     from maiac.ir import MaiaError
 
@@ -68,7 +68,10 @@ def check_export(case: Model) -> None:
         return
     if any("sizes of 1 are left out" in str(w.message) for w in warned):  # torch.export leaves them out by itself
         case = replace(case, lengths=tuple(n for n in case.lengths if case.vary and not _has_one(case.vary(n))))
-    compare(case, lambda call: artifact(*call[0], **call[1]))
+    with tempfile.TemporaryDirectory() as folder:
+        artifact.save(Path(folder) / "model.maia")
+        loaded = maiac.load(Path(folder) / "model.maia")
+        compare(case, lambda call: loaded(*call[0], **call[1]))
 
 
 def _has_one(call: Call) -> bool:
