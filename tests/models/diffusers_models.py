@@ -277,12 +277,6 @@ TRANSFORMERS: dict[str, tuple[dict[str, Any], Shapes]] = {
          "norm_type": "ada_norm_single", "norm_elementwise_affine": False, "caption_channels": 24, "video_length": 2},
         {"hidden_states": (1, 4, 2, 8, 8), "timestep": torch.tensor([3]), "encoder_hidden_states": (1, 7, 24)},
     ),
-    "AllegroTransformer3DModel": (
-        {"num_attention_heads": 2, "attention_head_dim": 24, "num_layers": 2, "cross_attention_dim": 48,
-         "sample_height": 8, "sample_width": 8, "sample_frames": 2, "caption_channels": 24},
-        {"hidden_states": (1, 4, 2, 8, 8), "timestep": torch.tensor([3]), "encoder_hidden_states": (1, 7, 24),
-         "image_rotary_emb": ((_noise(1, 32, 8),) * 2,) * 3},
-    ),
     "CogVideoXTransformer3DModel": (
         {**HEADS, "in_channels": 4, "out_channels": 4, "time_embed_dim": 8, "text_embed_dim": 32, "sample_width": 8,
          "sample_height": 8, "sample_frames": 9, "max_text_seq_length": 7},
