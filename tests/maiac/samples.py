@@ -192,3 +192,17 @@ def onnx_mlp(path: Path | None = None, operator: str = "Relu") -> onnx.ModelProt
     if path is not None:
         onnx.save(model, path)
     return model
+
+
+# **** operators that are not supported: of a library of their own, and so for ever ****
+
+LIBRARY = torch.library.Library("samples", "DEF")
+LIBRARY.define("twist(Tensor x, int n, float f=1.0) -> (Tensor, Tensor)")
+LIBRARY.define("odd(Tensor x) -> Tensor")
+LIBRARY.define("strange(Tensor x) -> Tensor")
+LIBRARY.define("opaque(Tensor x) -> Tensor")  # without a fake kernel
+for _name in ("odd", "strange", "opaque"):
+    LIBRARY.impl(_name, torch.clone, "CPU")
+for _name in ("odd", "strange"):
+    torch.library.register_fake(f"samples::{_name}", torch.empty_like, lib=LIBRARY)
+torch.library.register_fake("samples::twist", lambda x, n, f=1.0: (torch.empty_like(x), x.new_empty(3)), lib=LIBRARY)
