@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..dims import DimLike
 from ..dtypes import DType
 from ..errors import TypeFault
 from ..opdef import op, unknown
@@ -34,10 +35,51 @@ def unique(x: Any, *, dim: int | None = None, sorted: bool = True) -> Any:
 
 @unique.infer
 def _(x: TensorType, *, dim: int | None = None, sorted: bool = True) -> list[Type]:
+    return unique_types(x, dim)
+
+
+def unique_types(x: TensorType, dim: int | None) -> list[Type]:
+    """The types of unique's results."""
     count = unknown()
     dims = (count,) if dim is None else tuple(count if i == dim % x.rank else d for i, d in enumerate(x.dims))
     inverse = x.elements() if dim is None else x.dims[dim]
     return [TensorType(x.dtype, dims), *(TensorType(DType.I64, (n,)) for n in (count, inverse, count))]
+
+
+@op("x -> values, inverse, counts")
+def unique_consecutive(x: Any, *, dim: int | None = None) -> Any:
+    """The elements (or slices along dim) without those that equal the one before, which one each is, and how often."""
+    values, inverse, counts = torch.unique_consecutive(x, return_inverse=True, return_counts=True, dim=dim)
+    return values, inverse.reshape(-1), counts
+
+
+@unique_consecutive.infer
+def _(x: TensorType, *, dim: int | None = None) -> list[Type]:
+    values, _, inverse, counts = unique_types(x, dim)
+    return [values, inverse, counts]
+
+
+@op("x:int[n], w:real[n]? -> y")
+def bincount(x: Any, w: Any = None, *, least: int = 0) -> Any:
+    """How often each number from 0 to the greatest stands in x, or the sum of its weights; at least so many counts."""
+    return torch.bincount(x, w, least)
+
+
+@bincount.infer
+def _(x: TensorType, w: TensorType | None = None, *, least: DimLike = 0) -> Type:
+    narrow = w is not None and w.element is DType.F32
+    return TensorType(DType.I64 if w is None else DType.F32 if narrow else DType.F64, (unknown(),))
+
+
+@op("x -> y")
+def nonzero_first(x: Any, *, size: int, fill: int = -1) -> Any:
+    """The index vectors of the first ``size`` elements that are not 0; rows of ``fill`` where there are fewer."""
+    return torch.nonzero_static(x, size=size, fill_value=fill)
+
+
+@nonzero_first.infer
+def _(x: TensorType, *, size: DimLike, fill: int = -1) -> Type:
+    return TensorType(DType.I64, (size, x.rank))
 
 
 @op("boxes:float[n b 4], scores:float[n c b], most:int?, iou:float?, score:float? -> kept")
@@ -105,6 +147,25 @@ def _(x: TensorType) -> Type:
 def _(s: Sampler) -> Iterator[Sample]:
     yield (s.ints(8, high=4),), {}
     yield (s.ints(4, 2, high=2),), {"dim": 0, "sorted": False}
+
+
+@unique_consecutive.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.ints(8, high=2),), {}
+    yield (s.ints(6, 2, high=2),), {"dim": 0}
+
+
+@bincount.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.ints(8, high=4),), {}
+    yield (s.ints(8, high=4), s.real(8)), {"least": 6}
+    yield (s.ints(8, high=4), s.ints(8)), {}
+
+
+@nonzero_first.samples
+def _(s: Sampler) -> Iterator[Sample]:
+    yield (s.ints(4, 6, high=2),), {"size": 3}
+    yield (s.bools(4),), {"size": 6, "fill": 0}
 
 
 @non_max_suppression.samples

@@ -75,6 +75,12 @@ class Context:
         assert isinstance(source, fx.Node)
         return tuple(self.symbols.dim(s) for s in source.meta["val"].stride())
 
+    def offset_of(self, index: int) -> DimLike:
+        """Where in its storage torch traced the node's ``index``-th argument to begin."""
+        source = self.node.args[index]
+        assert isinstance(source, fx.Node)
+        return self.symbols.dim(source.meta["val"].storage_offset())
+
     # **** values ****
 
     def scalar(self, number: Any, like: Value | None = None) -> Value:
@@ -257,6 +263,8 @@ class Importer:
         return self._settle_one(context, value, val, node.name)
 
     def _settle_one(self, context: Context, value: Any, val: Any, name: str) -> Any:
+        if value is None and isinstance(val, torch.Tensor) and tuple(val.shape) == (0,):
+            return context.full(0, (0,), from_torch(val.dtype))  # what torch gives for a result that is not wanted
         if not is_tensor(value) or not isinstance(val, torch.Tensor):
             return value
         if not value.name:

@@ -8,7 +8,7 @@ from maiac.ir.dims import DimLike
 from maiac.ir.graph import Value
 
 from ..importer import Context, type_of
-from .registry import Unsupported, aten
+from .registry import aten
 
 
 def spread(numbers: Any, spatial: int, default: int = 1) -> tuple[DimLike, ...]:
@@ -172,11 +172,22 @@ def adaptive_avg_pool_backward(c: Context, grad: Value, x: Value) -> Value:
 
 @aten("adaptive_max_pool1d.default", "adaptive_max_pool2d.default", "adaptive_max_pool3d.default")
 def adaptive_max_pool(c: Context, x: Value, sizes: list[DimLike]) -> Any:
-    """The greatest element of windows that divide each dim into so many equal parts."""
-    dims = type_of(x).dims[-len(sizes) :]
-    if any(user.args[1] != 0 for user in c.node.users):
-        raise Unsupported("the indices of adaptive_max_pool")
-    if not all(isinstance(d, int) and isinstance(s, int) and d % s == 0 for d, s in zip(dims, sizes, strict=True)):
-        raise Unsupported(f"adaptive_max_pool of {list(map(str, dims))} into {list(map(str, sizes))}")
+    """The greatest element of windows that divide each dim into so many parts; equal parts are a plain pool."""
+    n = len(sizes)
+    dims = type_of(x).dims[-n:]
+    equal = all(
+        isinstance(d, int) and isinstance(s, int) and s and d % s == 0 for d, s in zip(dims, sizes, strict=True)
+    )
+    if not equal or any(user.args[1] != 0 for user in c.node.users):
+        return c.emit_all("adaptive_max_pool", x, sizes=tuple(sizes))
+    x, single = _batched(c, x, n)
     kernel = tuple(d // s for d, s in zip(dims, sizes, strict=True))
-    return c.emit("max_pool", x, kernel=kernel, stride=kernel, padding=(0,) * len(kernel)), None
+    y = c.emit("max_pool", x, kernel=kernel, stride=kernel, padding=(0,) * n)
+    return c.reshape(y, type_of(y).dims[1:]) if single else y, None
+
+
+@aten("fractional_max_pool2d.default", "fractional_max_pool3d.default")
+def fractional_max_pool(c: Context, x: Value, kernel: Any, sizes: list[DimLike], noise: Value) -> Any:
+    """The greatest element of windows at pseudorandom places, and its place."""
+    n = len(sizes)
+    return c.emit_all("fractional_max_pool", x, noise, kernel=spread(kernel, n), sizes=tuple(sizes))

@@ -304,6 +304,19 @@ def leaky_relu(c: Context, x: Value, negative_slope: Number = 0.01) -> Value:
     return c.emit("leaky_relu", x, slope=float(negative_slope))
 
 
+@aten("rrelu_with_noise_functional.default")
+def rrelu(
+    c: Context, x: Value, noise: Value, low: Number = 1 / 8, high: Number = 1 / 3, training: bool = False, *_: Any
+) -> Any:
+    """Leaky ReLU with a random slope in training, and the mean slope else; also the slope of each element."""
+    if not training:
+        return c.emit("leaky_relu", x, slope=(low + high) / 2), noise
+    uniform = c.emit("random_uniform", shape=type_of(x).dims, dtype=type_of(x).element)
+    slope = c.emit("add", c.emit("mul", uniform, c.scalar(float(high - low), x)), c.scalar(float(low), x))
+    slope = c.emit("where", c.emit("gt", x, c.scalar(0, x)), c.full(1, type_of(x).dims, type_of(x).element), slope)
+    return c.emit("mul", x, slope), slope
+
+
 @aten("prelu.default", "_prelu_kernel.default")
 def prelu(c: Context, x: Value, weight: Value) -> Value:
     """Leaky ReLU with a learned slope for each channel (dim 1)."""

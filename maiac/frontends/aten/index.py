@@ -60,13 +60,13 @@ def gather(c: Context, x: Value, dim: int, indices: Value, *, sparse_grad: bool 
     return c.emit("gather_elements", x, indices, dim=dim)
 
 
-@aten("scatter.src", "scatter.value", "scatter_add.default")
-def scatter(c: Context, x: Value, dim: int, indices: Value, source: Any) -> Value:
-    """x with elements written, or added, at indices along a dim."""
+@aten("scatter.src", "scatter.value", "scatter_add.default", "scatter.reduce", "scatter.value_reduce")
+def scatter(c: Context, x: Value, dim: int, indices: Value, source: Any, *, reduce: str = "none") -> Value:
+    """x with elements written, added or multiplied at indices along a dim."""
     x, indices, source, shape = _at_least_one_dim(c, x, indices, source)
     if not isinstance(source, Value):
         source = c.full(source, type_of(indices).dims, type_of(x).element)
-    reduce = "add" if "scatter_add" in c.name else "none"
+    reduce = "add" if "scatter_add" in c.name else {"multiply": "mul"}.get(reduce, reduce)
     return c.reshape(c.emit("scatter_elements", x, indices, source, dim=dim, reduce=reduce), shape)
 
 
@@ -97,6 +97,44 @@ def index_add(c: Context, x: Value, dim: int, indices: Value, source: Value, *, 
     if alpha != 1:
         source = c.emit("mul", source, c.scalar(alpha, source))
     return c.emit("scatter_elements", x, _along(c, indices, dim, dims), source, dim=dim, reduce="add")
+
+
+@aten("index_reduce.default")
+def index_reduce(
+    c: Context, x: Value, dim: int, indices: Value, source: Value, reduce: str, *, include_self: bool = True
+) -> Value:
+    """x with slices combined at indices of a dim."""
+    x, indices, source, shape = _at_least_one_dim(c, x, indices, source)
+    attrs = {"reduce": _REDUCE[reduce], "include_self": include_self}
+    along = _along(c, indices, dim, type_of(source).dims)
+    return c.reshape(c.emit("scatter_elements", x, along, source, dim=dim, **attrs), shape)
+
+
+@aten("segment_reduce.default")
+def segment_reduce(
+    c: Context, x: Value, reduce: str, *, lengths: Value | None = None, indices: Value | None = None,
+    offsets: Value | None = None, axis: int = 0, unsafe: bool = False, initial: Number | None = None,
+) -> Value:  # fmt: skip
+    """Consecutive segments of a dim combined."""
+    ends = offsets if lengths is None else lengths
+    start = None if initial is None else float(initial)
+    return c.emit("segment_reduce", x, ends, reduce=reduce, axis=axis, offsets=lengths is None, initial=start)
+
+
+@aten("put.default")
+def put(c: Context, x: Value, indices: Value, source: Value, accumulate: bool = False) -> Value:
+    """x with elements written, or added, at places that count through all of it."""
+    flat, at, values = (c.reshape(v, (type_of(v).elements(),)) for v in (x, indices, source))
+    return c.reshape(c.emit("index_put", flat, values, at, dims=(0,), accumulate=accumulate), type_of(x).dims)
+
+
+@aten("as_strided_scatter.default")
+def as_strided_scatter(c: Context, x: Value, source: Value, size: Any, stride: Any, offset: Any = None) -> Value:
+    """x with elements at strides of its storage replaced."""
+    count = type_of(x).elements()
+    places = c.reshape(c.emit("iota", end=count), type_of(x).dims)
+    at = c.emit("as_strided", places, size=tuple(size), stride=tuple(stride), offset=c.as_dim(offset or 0))
+    return put(c, x, at, source)
 
 
 @aten("index_copy.default", "index_fill.int_Scalar")
@@ -177,12 +215,6 @@ def _broadcast(c: Context, x: Value, y: Value) -> tuple[DimLike, ...]:
     return broadcast([type_of(x).dims, type_of(y).dims])
 
 
-@aten("bincount.default", "unique2.default", "_unique2.default", "unique_consecutive.default")
-def counted(c: Context, *_: Any) -> Value:
-    """Results whose size depends on the data in ways that no Maia op has."""
-    raise Unsupported("its result's size depends on the data")
-
-
 @aten("one_hot.default")
 def one_hot(c: Context, x: Value, classes: int = -1) -> Value:
     """1 at each element's class, 0 elsewhere."""
@@ -200,10 +232,10 @@ def isin(c: Context, x: Value, among: Value, *, assume_unique: bool = False, inv
     return c.emit("logical_not", found) if invert else found
 
 
-@aten("searchsorted.Tensor", "bucketize.Tensor")
-def searchsorted(c: Context, a: Value, b: Value, *, right: bool = False, **_: Any) -> Value:
+@aten("searchsorted.Tensor", "searchsorted.Scalar", "bucketize.Tensor", "bucketize.Scalar")
+def searchsorted(c: Context, a: Any, b: Any, *, right: bool = False, **_: Any) -> Value:
     """Where each value would stand in a sorted vector: how many of its elements come before."""
-    edges, values = (b, a) if "bucketize" in c.name else (a, b)
+    edges, values = c.operands(*((b, a) if "bucketize" in c.name else (a, b)))
     if type_of(edges).rank != 1:
         raise Unsupported("searchsorted in more than one row")
     before = c.emit("le" if right else "lt", edges, c.reshape(values, (*type_of(values).dims, 1)))

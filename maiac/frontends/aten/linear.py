@@ -133,6 +133,20 @@ def flash_attention_backward(
     return c.emit_all("attention_grad", grad, q, k, v, out, lse, attn_mask, causal=causal, scale=scale)
 
 
+@aten("_trilinear.default")
+def trilinear(
+    c: Context, x: Value, y: Value, z: Value, new_x: list[int], new_y: list[int], new_z: list[int], over: list[int],
+    unroll: int = 1,
+) -> Value:  # fmt: skip
+    """The product of three tensors, each with new dims of size 1, summed over dims."""
+    parts: list[Value] = []
+    for value, new in ((x, new_x), (y, new_y), (z, new_z)):
+        left = iter(type_of(value).dims)
+        parts.append(c.reshape(value, [1 if d in new else next(left) for d in range(type_of(value).rank + len(new))]))
+    product = c.emit("mul", c.emit("mul", parts[0], parts[2]), parts[1])
+    return c.emit("sum", product, dims=tuple(over)) if over else product
+
+
 @aten("_cdist_forward.default", "_euclidean_dist.default")
 def cdist(c: Context, x: Value, y: Value, p: float = 2.0, mode: int | None = None) -> Value:
     """Distances between all pairs of rows in the p-norm."""

@@ -160,6 +160,15 @@ def batch_norm_training(c: Context, x: Value, g: Value | None, b: Value | None, 
     return tuple(outputs)
 
 
+@aten("_batch_norm_with_update_functional.default")
+def batch_norm_with_update(
+    c: Context, x: Value, g: Value | None, b: Value | None, mean: Value, var: Value, momentum: float, eps: float
+) -> Any:
+    """The same with updated statistics; the reserve serves a GPU's gradient."""
+    y, *saved, new_mean, new_var = batch_norm_training(c, x, g, b, mean, var, True, momentum, eps)
+    return y, *saved, None, new_mean, new_var
+
+
 def _updated(c: Context, mean: Value, var: Value, new_mean: Value, new_var: Value, count: Any, momentum: float) -> Any:
     """Running statistics after this batch; the variance counts as of a sample (n / (n - 1))."""
     sample = c.emit("mul", new_var, c.scalar(count))

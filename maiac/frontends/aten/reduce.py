@@ -162,6 +162,39 @@ def median(c: Context, x: Value) -> Value:
     return c.reshape(c.emit("slice", ordered, dim=0, start=(size - 1) // 2, end=(size - 1) // 2 + 1), ())
 
 
+@aten("nanmedian.default", "nanmedian.dim")
+def nanmedian(c: Context, x: Value, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower one of the middle elements that are numbers, along a dim with its index; NaN where there are none."""
+    if not type_of(x).rank:
+        return x if dim is None else (x, c.full(0, (), DType.I64))
+    along = 0 if dim is None else dim
+    x = c.reshape(x, (type_of(x).elements(),)) if dim is None else x
+    ordered, places = c.emit_all("sort", x, dim=along)  # NaN goes last
+    numbers = c.cast(c.emit("logical_not", c.emit("is_nan", x)), DType.I64)
+    below = c.emit("sub", c.emit("sum", numbers, dims=(along,), keepdim=True), c.scalar(1))
+    at = c.emit("clamp", c.emit("floor_div", below, c.scalar(2)), min=0)
+    picked = [c.emit("gather_elements", v, at, dim=along) for v in (ordered, places)]
+    if dim is None:
+        return c.reshape(picked[0], ())
+    return tuple(c.reshape(v, c.shape(i)) for i, v in enumerate(picked))
+
+
+@aten("cummax.default", "cummin.default")
+def running_extreme(c: Context, x: Value, dim: int) -> Any:
+    """The greatest or least element so far, and its index."""
+    if not type_of(x).rank:
+        return x, c.full(0, (), DType.I64)
+    return c.emit_all(c.name, x, dim=dim)
+
+
+@aten("mode.default")
+def mode(c: Context, x: Value, dim: int = -1, keepdim: bool = False) -> Any:
+    """The most frequent element along a dim, and its index."""
+    if not type_of(x).rank:
+        return x, c.full(0, (), DType.I64)
+    return c.emit_all("mode", x, dim=dim, keepdim=keepdim)
+
+
 @aten("logcumsumexp.default")
 def logcumsumexp(c: Context, x: Value, dim: int) -> Value:
     """Running log(sum(exp(x))), scaled by the greatest element so that nothing overflows."""

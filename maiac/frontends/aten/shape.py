@@ -348,15 +348,42 @@ def _put_at(c: Context, x: Value, source: Value, at: Value, dim: int) -> Value:
     return c.emit("scatter_elements", x, indices, source, dim=dim)
 
 
+@aten("resize.default")
+def resize(c: Context, x: Value, *_: Any, **__: Any) -> Value:
+    """The first elements under other dims; new ones are 0."""
+    have, dims = type_of(x).elements(), c.shape()
+    want: DimLike = 1
+    for d in dims:
+        want = d * want
+    if not isinstance(have, int) or not isinstance(want, int):
+        raise Unsupported("resize by symbolic sizes")
+    flat = c.reshape(x, (have,))
+    flat = c.emit("slice", flat, dim=0, end=want) if want < have else flat
+    flat = c.emit("pad", flat, pads=(0, want - have)) if want > have else flat
+    return c.reshape(flat, dims)
+
+
 @aten("as_strided.default", "as_strided_copy.default")
 def as_strided(c: Context, x: Value, size: Any, stride: Any, offset: Any = None) -> Value:
-    """Elements at strides of the storage; the traced operand must lie contiguous, as IR values do."""
+    """Elements at strides of the storage; the traced operand must lie contiguous, as IR values do, and hold them."""
+    own = c.offset_of(0)
+    start = 0 if offset is None else c.as_dim(offset) - own
+    last = start + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if not _within(start, last, type_of(x).elements(), own == 0):
+        raise Unsupported("as_strided of a part of a storage")
     dims, expected = type_of(x).dims, 1
     for have, dim in zip(reversed(c.strides_of(0)), reversed(dims), strict=True):
         if have != expected and dim != 1:
             raise Unsupported("as_strided of a tensor that is not contiguous")
         expected = dim * expected
-    return c.emit("as_strided", x, size=tuple(size), stride=tuple(stride), offset=c.as_dim(offset or 0))
+    return c.emit("as_strided", x, size=tuple(size), stride=tuple(stride), offset=start)
+
+
+def _within(first: DimLike, last: DimLike, count: DimLike, otherwise: bool) -> bool:
+    """Whether elements first..last are among ``count``; a given answer where sizes are symbolic."""
+    if isinstance(first, int) and isinstance(last, int) and isinstance(count, int):
+        return first >= 0 and last < max(count, 1)
+    return otherwise
 
 
 @aten("view_as_real.default", "view_as_complex.default", "view_as_real_copy.default", "view_as_complex_copy.default")

@@ -297,6 +297,55 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         ),
         (X, DEFINITE),
     ),
+    "running extremes and frequent elements": (
+        lambda x, n: (*x.cummax(0), *n.cummin(1), *n.mode(1), *n.mode(0, keepdim=True)),
+        (X, N),
+    ),
+    "medians among numbers": (
+        lambda x: (x.nanmedian(), *x.nanmedian(1), *x.nanmedian(0, keepdim=True)),
+        (torch.where(X > 0.2, X, torch.nan),),
+    ),
+    "more scatters": (
+        lambda x, n, y: (
+            x.index_reduce(0, n[:, 0].abs() % 3, y, "prod"),
+            x.scatter(1, n.abs() % 4, y, reduce="multiply"),
+            x.put(n.abs(), y, accumulate=True),
+            x.as_strided_scatter(y[:2, :2], (2, 2), (4, 1), 5),
+        ),
+        (X, N, Y),
+    ),
+    "counts": (
+        lambda n: (
+            torch.bincount(n.flatten().abs()),
+            torch.bincount(n.flatten().abs(), minlength=9),
+            *torch.unique(n, return_inverse=True, return_counts=True),
+            *torch.unique(n, dim=0, return_counts=True),
+            *torch.unique_consecutive(n.sort().values, return_inverse=True, return_counts=True),
+            torch.nonzero_static(n, size=3),
+        ),
+        (N,),
+    ),
+    "segments": (
+        lambda x: (
+            torch.segment_reduce(x, "mean", lengths=torch.tensor([1, 2])),
+            torch.segment_reduce(x, "max", offsets=torch.tensor([0, 3]), initial=0.5),
+        ),
+        (X,),
+    ),
+    "more pools": (
+        lambda x: (
+            *F.adaptive_max_pool2d(x, (4, 3), return_indices=True),
+            F.adaptive_max_pool2d(x[0], 2),
+            F.fractional_max_pool2d(x, 2, 3, _random_samples=torch.full((2, 4, 2), 0.3)),
+        ),
+        (IMAGE,),
+    ),
+    "bilinear products": (lambda x, y: F.bilinear(x, y, torch.ones(2, 4, 4), x[0, :2]), (X, Y)),
+    "slopes": (lambda x: F.rrelu(x) + 1, (X,)),
+    "sorted places": (
+        lambda x: (torch.searchsorted(x[0].sort().values, 0.3), torch.bucketize(0.1, x[0].sort().values)),
+        (X,),
+    ),
     "special functions": (
         lambda x, n: (
             torch.special.i0(x),
@@ -354,3 +403,11 @@ def test_numbers_come_back_as_numbers() -> None:
     got = artifact(torch.tensor([[0.5, 2.0, 0.0, -1.0]] * 3))
     assert got == (4.5, 2)
     assert [type(v) for v in got] == [float, int]
+
+
+def test_a_view_of_a_part_of_its_storage_is_no_strided_view() -> None:
+    with pytest.raises(MaiaError, match="as_strided of a part of a storage"):
+        capture(lambda x: x.as_strided((2,), (1,), 0), (X[1],))
+    with pytest.raises(MaiaError, match="as_strided of a part of a storage"):
+        capture(lambda x: x.as_strided((2,), (4,), 0), (X[0],))
+    check(lambda x: x.as_strided((2,), (2,), 5), X[1])
