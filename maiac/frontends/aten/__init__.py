@@ -17,6 +17,7 @@ _FAMILIES = (
     "index",
     "select",
     "create",
+    "random",
     "linear",
     "factor",
     "special",

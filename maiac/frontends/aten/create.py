@@ -1,4 +1,4 @@
-"""Tensors from sizes and numbers, and random ones."""
+"""Tensors from sizes and numbers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from maiac.ir.dims import Dim
 from maiac.ir.dtypes import DType
 from maiac.ir.graph import Value
 
-from ..importer import Context, type_of
-from .registry import Unsupported, aten
+from ..importer import Context
+from .registry import aten
 
 
 @aten("full.default", "full_like.default", "fill.Scalar", "new_full.default")
@@ -76,42 +76,6 @@ def eye(c: Context, *_: Any, **__: Any) -> Value:
     return c.cast(c.emit("eq", row, c.emit("iota", end=columns)), c.dtype)
 
 
-# **** random numbers: torch's own generator, so that a seed gives eager's numbers ****
-
-
-@aten("rand.default", "rand_like.default", "randn.default", "randn_like.default")
-def random(c: Context, *_: Any, **__: Any) -> Value:
-    """Uniform or normal numbers."""
-    name = "random_normal" if "randn" in c.name else "random_uniform"
-    return c.emit(name, shape=c.shape(), dtype=c.dtype)
-
-
-@aten("randperm.default")
-def randperm(c: Context, n: Any, **_: Any) -> Value:
-    """The numbers below n in random order."""
-    noise = c.emit("random_uniform", shape=(n,), dtype=DType.F64)
-    return c.cast(c.emit_all("sort", noise, dim=0)[1], c.dtype)
-
-
-@aten("randint.low", "randint.default", "randint_like.low_dtype", "randint_like.default")
-def randint(c: Context, *args: Any, **_: Any) -> Value:
-    """Integers in [low, high)."""
-    bounds = [a for a in args if isinstance(a, (int, Dim)) and not isinstance(a, bool)]
-    low, high = (0, bounds[0]) if len(bounds) == 1 else bounds[:2]
-    noise = c.emit("random_uniform", shape=c.shape(), dtype=DType.F64)
-    scaled = c.emit("floor", c.emit("mul", noise, c.scalar(high - low)))
-    return c.cast(c.emit("add", scaled, c.scalar(low)), c.dtype)
-
-
-@aten("bernoulli.default", "bernoulli.p")
-def bernoulli(c: Context, x: Value, p: Any = None, **_: Any) -> Value:
-    """1 with the probability that x holds (or p), else 0."""
-    noise = c.emit("random_uniform", shape=type_of(x).dims, dtype=DType.F64 if c.dtype is DType.F64 else DType.F32)
-    if not c.dtype.is_float:
-        raise Unsupported(f"bernoulli of {c.dtype}")
-    return c.cast(c.emit("lt", noise, x if p is None else c.scalar(p)), c.dtype)
-
-
 @aten("tril_indices.default", "triu_indices.default")
 def triangle_indices(c: Context, rows: int, columns: int, offset: int = 0, **_: Any) -> Value:
     """The places of a triangle's elements, row by row: [2, count]."""
@@ -119,24 +83,3 @@ def triangle_indices(c: Context, rows: int, columns: int, offset: int = 0, **_: 
     cells = [(i, j) for i in range(rows) for j in range(columns) if (j - i <= offset if below else j - i >= offset)]
     values = tuple(i for i, _ in cells) + tuple(j for _, j in cells)
     return c.emit("constant", value=values, dtype=c.dtype, shape=(2, len(cells)))
-
-
-@aten("normal.float_float", "normal.Tensor_float", "normal.float_Tensor", "normal.Tensor_Tensor")
-def normal_of(c: Context, mean: Any, std: Any = 1.0, *_: Any, **__: Any) -> Value:
-    """Normal numbers of given means and deviations."""
-    noise = c.emit("random_normal", shape=c.shape(), dtype=c.dtype)
-    return c.emit("add", c.emit("mul", noise, c.scalar(std, noise)), c.scalar(mean, noise))
-
-
-@aten("normal_functional.default")
-def normal(c: Context, x: Value, mean: float = 0.0, std: float = 1.0, **_: Any) -> Value:
-    """Normal numbers of a mean and deviation."""
-    noise = c.emit("random_normal", shape=c.shape(), dtype=c.dtype)
-    return c.emit("add", c.emit("mul", noise, c.scalar(std, noise)), c.scalar(mean, noise))
-
-
-@aten("uniform.default")
-def uniform(c: Context, x: Value, low: float = 0.0, high: float = 1.0, **_: Any) -> Value:
-    """Uniform numbers in [low, high)."""
-    noise = c.emit("random_uniform", shape=c.shape(), dtype=c.dtype)
-    return c.emit("add", c.emit("mul", noise, c.scalar(high - low, noise)), c.scalar(low, noise))
