@@ -24,9 +24,17 @@ from maiac.ir.errors import MaiaError
 from maiac.runtime.threads import cores
 
 SOURCES = Path(__file__).parent / "cpp"
-FLAGS = ("-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-pthread")
 # Loops over the registers of a tile must be unrolled whole, which GCC's -O2 does only where the code gets no longer.
-FLAGS += ("-O2", "-fpeel-loops")
+OPTIMIZED = ("-O2", "-fpeel-loops")
+FLAGS = (
+    "-std=c++17",
+    *OPTIMIZED,
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fPIC",
+    "-pthread",
+)
 QUIET = ("-Wall", "-Wno-psabi", "-Wno-unused-function", "-Wno-unused-variable")
 
 

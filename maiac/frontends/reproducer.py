@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._ops import HigherOrderOperator, OpOverload
 
 from .journal import Maker, Reproducer
 
@@ -41,16 +42,16 @@ if __name__ == "__main__":
 
 def key_of(target: Any) -> str:
     """``aten::add.Tensor`` of an overload; ``hop::cond`` of a higher-order op; ``python::mul`` of a function."""
-    if isinstance(target, torch._ops.OpOverload):  # pyright: ignore[reportPrivateUsage]
-        return f"{target.namespace}::{target._schema.name.split('::')[1]}.{target._overloadname}"  # pyright: ignore[reportPrivateUsage]
-    if isinstance(target, torch._ops.HigherOrderOperator):  # pyright: ignore[reportPrivateUsage]
+    if isinstance(target, OpOverload):
+        return f"{target.namespace}::{str(target).removeprefix(f'{target.namespace}.')}"
+    if isinstance(target, HigherOrderOperator):
         return f"hop::{target.name()}"
     return f"python::{getattr(target, '__name__', target)}"
 
 
 def reproducer_of(node: fx.Node) -> Maker | None:
     """How to write a script with this call alone; None for what is no call of an operator on tensors."""
-    if not isinstance(node.target, torch._ops.OpOverload):  # pyright: ignore[reportPrivateUsage]
+    if not isinstance(node.target, OpOverload):
         return None
     return lambda: _reproduce(node)
 

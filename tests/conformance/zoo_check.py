@@ -151,11 +151,16 @@ def why_not(export: Callable[[], None]) -> str:
         try:
             export()
         except Exception as error:
-            while error.__cause__ is not None and "torch.onnx" in type(error).__module__:
-                error = error.__cause__  # type: ignore[assignment]
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            return f"{type(error).__name__}: {(lines or [''])[0]}"
+            root = _root(error)
+            lines = [line.strip() for line in str(root).splitlines() if line.strip()]
+            return f"{type(root).__name__}: {(lines or [''])[0]}"
     return ""
+
+
+def _root(error: BaseException) -> BaseException:
+    """What torch.onnx wraps in errors of its own."""
+    cause = error.__cause__ if "torch.onnx" in type(error).__module__ else None
+    return error if cause is None else _root(cause)
 
 
 def fixed(case: Model) -> Model:

@@ -32,8 +32,8 @@ class _Opened:
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, args: tuple[Any, ...]) -> None:
-        if event == "open" and self.paths is not None and isinstance(args[0], (str, bytes, os.PathLike)):
-            self.paths.append(os.fsdecode(args[0]))  # pyright: ignore[reportUnknownArgumentType]
+        if event == "open" and self.paths is not None and not isinstance(args[0], int):  # no number of an open file
+            self.paths.append(os.fsdecode(args[0]))
 
 
 _opened = _Opened()
