@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from maiac.ir.graph import Result, Value
 
 from ..importer import Context, Number, type_of
 from .reduce import p_norm
 from .registry import Unsupported, aten
+from .tracing import traced
 
 
 @aten("linear.default")
@@ -99,11 +104,32 @@ def attention(
     *, scale: float | Value | None = None, enable_gqa: bool = False,
 ) -> Value:  # fmt: skip
     """Scaled dot-product attention, grouped queries included."""
-    if dropout:
-        raise Unsupported("attention with dropout; call model.eval()")
     if isinstance(scale, Value):  # a scale computed from a size: the product takes it before the softmax does
         q, scale = c.emit("mul", q, scale), 1.0
+    if dropout:
+        return _attention_with_dropout(c, [q, k, v, mask], dropout, causal, scale, enable_gqa)
     return c.emit("attention", q, k, v, mask, causal=causal, scale=scale)
+
+
+def _attention_with_dropout(
+    c: Context, operands: Sequence[Value | None], dropout: float, causal: bool, scale: float | None, grouped: bool
+) -> Value:
+    """Spelled out, because dropout comes between the softmax and the values."""
+
+    def spelled_out(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        if grouped:
+            k, v = (x.repeat_interleave(q.shape[-3] // x.shape[-3], -3) for x in (k, v))
+        scores = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        if causal:
+            mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -math.inf) if mask.dtype is torch.bool else scores + mask
+        weights = torch.ops.aten._safe_softmax(scores, -1)  # 0 where a query sees no key
+        return torch.native_dropout(weights, dropout, True)[0] @ v
+
+    node = c.node
+    mask = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
+    return traced(c, spelled_out, [*node.args[:3], mask], operands)
 
 
 @aten("_scaled_dot_product_flash_attention_for_cpu.default")

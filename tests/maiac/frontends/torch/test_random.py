@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import distributions
 
 import maiac
@@ -80,9 +81,25 @@ def test_numbers_differ_from_call_to_call():
 
 
 def test_dropout_keeps_its_share():
-    kept = run(lambda x: torch.nn.functional.dropout(x, 0.4, training=True), torch.ones(COUNT))
+    kept = run(lambda x: F.dropout(x, 0.4, training=True), torch.ones(COUNT))
     assert kept.unique().tolist() == pytest.approx([0, 1 / 0.6])
     assert (kept > 0).double().mean().item() == pytest.approx(0.6, abs=0.015)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_with_dropout(masked: bool):
+    q, k, v = (torch.randn(1, heads, 6, 8) for heads in (4, 2, 2))
+    mask = torch.ones(6, 6, dtype=torch.bool).tril() if masked else None
+
+    def attention(q: torch.Tensor, dropout: float) -> torch.Tensor:
+        keys, values = (x.expand(len(q), -1, -1, -1) for x in (k, v))
+        return F.scaled_dot_product_attention(q, keys, values, mask, dropout, mask is None, enable_gqa=True)
+
+    wanted = attention(q, 0.0)
+    torch.testing.assert_close(run(lambda q: attention(q, 1e-9), q), wanted)
+    many = run(lambda q: attention(q.expand(4000, -1, -1, -1), 0.25), q)
+    torch.testing.assert_close(many.mean(0), wanted[0], rtol=0, atol=0.1)
+    assert many.std(0)[:, 0].max() > 0.5  # the first query sees one key, which is there or not
 
 
 def test_geometric_counts_trials():
@@ -96,7 +113,7 @@ def test_multinomial_draws_by_probability():
     p = torch.tensor([[1.0, 0.0, 3.0], [2.0, 2.0, 4.0]])
     drawn = run(lambda x: torch.multinomial(x, COUNT, replacement=True), p)
     assert drawn.shape == (2, COUNT)
-    shares = torch.nn.functional.one_hot(drawn, 3).double().mean(1)
+    shares = F.one_hot(drawn, 3).double().mean(1)
     torch.testing.assert_close(shares, (p / p.sum(1, keepdim=True)).double(), rtol=0, atol=0.015)
 
 
@@ -104,7 +121,7 @@ def test_multinomial_without_replacement_draws_each_place_once():
     p = torch.tensor([1.0, 2.0, 3.0, 4.0])
     drawn = run(lambda x: torch.multinomial(x.expand(500, 4), 4), p)
     assert torch.equal(drawn.sort(-1).values, torch.arange(4).expand(500, 4))
-    shares = torch.nn.functional.one_hot(drawn[:, 0], 4).double().mean(0)
+    shares = F.one_hot(drawn[:, 0], 4).double().mean(0)
     torch.testing.assert_close(shares, p.double() / 10, rtol=0, atol=0.07)
 
 
