@@ -1,22 +1,28 @@
 """Write docs/coverage.md: what passes of every conformance suite, and what does not, by name.
 
-    python -m tests.conformance.coverage                     # runs all suites, which takes about an hour on two cores
-    python -m tests.conformance.coverage --results results/  # keeps outcomes there, and takes those that are there
+    python -m tests.conformance.coverage                                   # all suites: hours on two cores
+    python -m tests.conformance.coverage --results results/ --seconds 1800  # keeps outcomes, and goes on another time
 
-Delete a suite's file in the results folder to have it run again.
+With ``--results``, outcomes are kept in a file for each suite, and cases that have one are not run again; delete the
+file to have them run anew. The page says how many cases have not been run.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import itertools
 import json
+import math
 import os
 import tempfile
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from .__main__ import SUITES, cases_of, suite, tell
 from .suite import Outcome, percent, run_suite
@@ -26,17 +32,34 @@ PACKAGES = ("torch", "onnx", "torchvision", "transformers", "diffusers", "ultral
 REASON = 160  # characters of a reason that the page shows
 
 
-def collect(folder: Path, workers: int, limit: int) -> dict[str, list[Outcome]]:
-    """The outcomes of all suites: those kept in the folder, and the others run now and kept there."""
-    found: dict[str, list[Outcome]] = {}
+def collect(folder: Path, workers: int, limit: int, seconds: float = math.inf) -> dict[str, list[Outcome]]:
+    """The outcomes of all suites: those kept in the folder, and those of the cases that time is left for."""
     folder.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + seconds
+    found: dict[str, list[Outcome]] = {}
     for name in SUITES:
-        file = folder / f"{name}.json"
-        if not file.exists():
-            outcomes = run_suite(name, cases_of(name), workers, limit, tell)
-            file.write_text(json.dumps([asdict(o) for o in outcomes], indent=1) + "\n", encoding="utf-8")
-        found[name] = [Outcome(**o) for o in json.loads(file.read_text(encoding="utf-8"))]
+        file = folder / f"{name}.jsonl"
+        kept = {(o.group, o.name): o for o in read_outcomes(file)}
+        cases = cases_of(name)
+        left = itertools.takewhile(lambda _: time.monotonic() < end, [c for c in cases if c.key not in kept])
+        with file.open("a", encoding="utf-8") as out:
+            run_suite(name, left, workers, limit, partial(_keep, out))
+        kept = {(o.group, o.name): o for o in read_outcomes(file)}
+        found[name] = [kept.get(c.key) or Outcome(*c.key, "not run") for c in cases]
     return found
+
+
+def read_outcomes(file: Path) -> list[Outcome]:
+    """The outcomes of a file, a line each."""
+    if not file.exists():
+        return []
+    return [Outcome(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _keep(out: TextIO, outcome: Outcome) -> None:
+    out.write(json.dumps(asdict(outcome)) + "\n")
+    out.flush()
+    tell(outcome)
 
 
 def page(found: Mapping[str, Sequence[Outcome]]) -> str:
@@ -54,8 +77,8 @@ def page(found: Mapping[str, Sequence[Outcome]]) -> str:
         "are what no accelerator has. *Refused* are cases that the exporter itself cannot express (`torch.export`,",
         "`torch.onnx`): maiac never sees them, and they are not among those tried.",
         "",
-        "| Suite | Group | Tried | Pass | Share | Native | Refused |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| Suite | Group | Tried | Pass | Share | Native | Refused | Not run |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, outcomes in found.items():
         groups = _by_group(outcomes)
@@ -84,9 +107,9 @@ def _by_group(outcomes: Iterable[Outcome]) -> Mapping[str, list[Outcome]]:
 def _row(name: str, group: str, outcomes: Sequence[Outcome]) -> str:
     count = Counter(o.status for o in outcomes)
     native = sum(o.status == "pass" and not o.host for o in outcomes)
-    tried = len(outcomes) - count["refused"]
+    tried = count["pass"] + count["fail"]
     cells = [f"`{name}`", group, f"{tried:,}", f"{count['pass']:,}", f"{percent(outcomes):.1f}%"]
-    cells += [f"{100 * native / max(tried, 1):.1f}%", str(count["refused"])]
+    cells += [f"{100 * native / max(tried, 1):.1f}%", str(count["refused"]), str(count["not run"])]
     return f"| {' | '.join(cells)} |"
 
 
@@ -95,7 +118,7 @@ def _section(name: str, outcomes: Sequence[Outcome]) -> list[str]:
     lines = [f"## `{name}`", "", about, "", f"`python -m tests.conformance {name}`", ""]
     failed = [o for o in outcomes if o.status == "fail"]
     if not failed:
-        lines.append("Nothing fails.")
+        lines.append("Nothing that was run fails.")
     else:
         lines += ["Failing:", "", *(f"- {o.group}: `{o.name}`: {_short(o.reason)}" for o in failed)]
     refused: defaultdict[str, list[str]] = defaultdict(list)
@@ -129,10 +152,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="folder in which outcomes are kept, a file for each suite")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes at a time")
     parser.add_argument("--limit", type=int, default=300, help="seconds that a case may take")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no case after so many")
     parser.add_argument("--out", type=Path, default=PAGE, help="the page")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as fresh:
-        found = collect(options.results or Path(fresh), options.workers, options.limit)
+        found = collect(options.results or Path(fresh), options.workers, options.limit, options.seconds)
     options.out.write_text(page(found), encoding="utf-8")
     for name, outcomes in found.items():
         print(f"{name}: {percent(outcomes):.1f}%")
