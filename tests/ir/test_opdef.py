@@ -177,7 +177,8 @@ def test_an_op_is_declared_once():
 def test_unknown_ops_name_the_nearest():
     with pytest.raises(MaiaError) as caught:
         get_op("linaer")
-    assert (caught.value.code, caught.value.hint) == ("MAIA0102", "did you mean linear?")
+    assert caught.value.code == "MAIA0102"
+    assert caught.value.hint is not None and caught.value.hint.startswith("did you mean linear")
     assert "frobnicate" not in op_names()
 
 

@@ -16,6 +16,7 @@ from .test_onnx_models import ATOL, RTOL, export, tensors
 from .zoo import BUILDERS, Case
 
 NAMES = ["resnet50", "yolov8n", "llama", "gpt2", "bert", "unet", "dit"]
+FEW = ["resnet50", "llama"]
 
 # The other process imports nothing but maiac: no model library, no frontends.
 OTHER = """
@@ -48,8 +49,9 @@ def saved(case: Case, path: Path, model: object, args: tuple[object, ...], kwarg
 @pytest.mark.parametrize(
     ("kernels", "names"),
     [
-        pytest.param("reference", NAMES, id="reference"),
-        pytest.param("native", ["resnet50", "llama"], id="native"),
+        pytest.param("reference", FEW, id="reference"),
+        pytest.param("native", FEW, id="native"),
+        pytest.param("reference", NAMES, id="reference-all", marks=pytest.mark.slow),
         pytest.param("native", NAMES, id="native-all", marks=pytest.mark.slow),
     ],
     indirect=["kernels"],
