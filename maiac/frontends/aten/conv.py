@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from maiac.ir.dims import DimLike
+from maiac.ir.dtypes import DType
 from maiac.ir.graph import Value
 
 from ..importer import Context, type_of
@@ -15,6 +16,11 @@ def spread(numbers: Any, spatial: int, default: int = 1) -> tuple[DimLike, ...]:
     """One number for each spatial dim; torch lets one stand for all, or none for the default."""
     numbers = [numbers] if isinstance(numbers, int) else list(numbers or [default])
     return tuple(numbers * spatial if len(numbers) == 1 else numbers)
+
+
+def _real(c: Context, x: Value) -> Value:
+    """Integers in double precision, which holds their sums of products exactly below 2^53."""
+    return c.cast(x, DType.F64) if type_of(x).element.is_integer else x
 
 
 @aten("convolution.default")
@@ -33,10 +39,12 @@ def convolution(
     single = type_of(x).rank == spatial + 1
     if single:
         x = c.reshape(x, (1, *type_of(x).dims))
+    operands = [v and _real(c, v) for v in (x, w, bias)]
     if transposed:
-        y = c.emit("conv_transpose", x, w, bias, **attrs, output_padding=spread(output_padding, spatial))
+        y = c.emit("conv_transpose", *operands, **attrs, output_padding=spread(output_padding, spatial))
     else:
-        y = c.emit("conv", x, w, bias, **attrs)
+        y = c.emit("conv", *operands, **attrs)
+    y = c.cast(y, c.dtype)
     return c.reshape(y, type_of(y).dims[1:]) if single else y
 
 
@@ -137,7 +145,10 @@ def avg_pool(
     n = _spatial(c)
     attrs = _pool_attrs(kernel, stride, padding, n)
     x, single = _batched(c, x, n)
-    y = c.emit("avg_pool", x, **attrs, ceil_mode=ceil_mode, count_include_pad=count_include_pad, divisor=divisor)
+    y = c.emit(
+        "avg_pool", _real(c, x), **attrs, ceil_mode=ceil_mode, count_include_pad=count_include_pad, divisor=divisor
+    )
+    y = c.cast(y, c.dtype)  # of integers: without the fraction, as eager divides
     return c.reshape(y, type_of(y).dims[1:]) if single else y
 
 

@@ -145,7 +145,8 @@ _BINARY = {
     "pow": ("pow", "Tensor_Tensor Tensor_Scalar Scalar"),
 }
 _WITHOUT_NAN = {"fmax": "maximum", "fmin": "minimum"}
-_NEEDS_RESULT_DTYPE = {"atan2", "copysign", "fmod", "remainder", "pow", "fmax", "fmin", "floor_div"}
+_NEEDS_RESULT_DTYPE = {"fmod", "remainder", "pow", "fmax", "fmin", "floor_div"}
+_OF_FLOATS = {"atan2", "copysign"}
 
 
 def _binary(name: str) -> Handler:
@@ -153,6 +154,8 @@ def _binary(name: str) -> Handler:
         x, y = c.operands(x, y)
         if name in _NEEDS_RESULT_DTYPE:
             x, y = _arithmetic(c, x), _arithmetic(c, y)
+        if name in _OF_FLOATS:
+            x, y = (v if type_of(v).element.is_float else c.cast(v, c.dtype) for v in (x, y))
         if c.dtype.is_float and not any(type_of(v).element.is_float for v in (x, y)):
             x, y = c.cast(x, c.dtype), c.cast(y, c.dtype)  # no float among the operands, and a float to be computed
         return _promoted(c, c.emit(name if c.dtype.is_float else _WITHOUT_NAN.get(name, name), x, y))

@@ -411,3 +411,21 @@ def test_a_view_of_a_part_of_its_storage_is_no_strided_view() -> None:
     with pytest.raises(MaiaError, match="as_strided of a part of a storage"):
         capture(lambda x: x.as_strided((2,), (4,), 0), (X[0],))
     check(lambda x: x.as_strided((2,), (2,), 5), X[1])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, w: F.conv2d(x, w, padding=1),
+        lambda x, w: F.conv_transpose2d(x, w.transpose(0, 1), stride=2),
+        lambda x, w: F.avg_pool2d(x, 3, stride=2, padding=1),
+        lambda x, w: torch.atan2(x, w.sum()),
+        lambda x, w: torch.copysign(x, w.min()),
+    ],
+    ids=["conv2d", "conv_transpose2d", "avg_pool2d", "atan2", "copysign"],
+)
+def test_floating_operations_take_integers(function: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, w = (torch.randint(-9, 9, shape, generator=generator) for shape in ((2, 3, 7, 6), (4, 3, 3, 3)))
+    (got,) = Executor(capture(function, (x, w))).run([x, w])
+    torch.testing.assert_close(got, function(x, w))
