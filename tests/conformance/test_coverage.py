@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance import coverage
-from tests.conformance.coverage import collect, page
+from tests.conformance.coverage import PAGE, collect, page
 from tests.conformance.suite import Case, Outcome
 
 OUTCOMES = [
@@ -53,3 +53,8 @@ def test_runs_go_on_where_they_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
         found = collect(tmp_path, 1, 1, seconds)
         assert [o.status for o in found["onnx_backend"]] == statuses
     assert ran == ["a", "b", "c"]
+
+
+def test_the_page_is_of_the_suites_that_there_are():
+    text = PAGE.read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [f"## `{n}`" for n in coverage.SUITES]
