@@ -14,6 +14,7 @@ from maiac.ir.parser import parse_type
 from tests.ir import _strategies as make
 from tests.ir.test_text import EXAMPLE
 
+from . import mutate
 from .targets import attempt
 
 RELAXED = settings(
@@ -58,24 +59,8 @@ TOKENS = [
 
 @pytest.mark.parametrize("seed", range(300))
 def test_mutated_text_gives_a_module_or_an_error(seed: int):
-    rng = random.Random(seed)
-    parts = re.split(r"(\s+|\b)", EXAMPLE)
-    for _ in range(rng.randint(1, 4)):
-        at, other = rng.randrange(len(parts)), rng.randrange(len(parts))
-        match rng.randrange(5):
-            case 0:
-                parts[at] = rng.choice(TOKENS)
-            case 1:
-                parts[at] = ""
-            case 2:
-                parts[at], parts[other] = parts[other], parts[at]
-            case 3:
-                parts.insert(at, rng.choice(TOKENS))
-            case _:
-                start, stop = sorted((at, other))
-                parts[start:stop] = parts[start:stop] * 2 if rng.random() < 0.5 else []
-        parts = parts or [""]
-    attempt("".join(parts))
+    words = [t.encode() for t in TOKENS]
+    attempt(mutate.tokens(EXAMPLE.encode(), words, random.Random(seed)).decode())
 
 
 @pytest.mark.parametrize(

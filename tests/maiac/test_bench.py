@@ -23,7 +23,7 @@ from maiac.benchmark import bench as opened
 from maiac.cli import run_command
 from maiac.engines import tensors_of, versions
 from maiac.timing import in_turns, turn
-from tests.maiac.samples import linear_text, onnx_mlp
+from tests.maiac.samples import linear_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,25 +52,19 @@ def compile_model(model, device, hints):
 """
 
 
-@pytest.fixture(scope="module")
-def mlp(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """An ONNX file and the artifact made from it."""
-    folder = tmp_path_factory.mktemp("mlp")
-    onnx_mlp(folder / "mlp.onnx")
-    maiac.compile(folder / "mlp.onnx").save(folder / "mlp.maia")
-    return str(folder / "mlp.onnx"), str(folder / "mlp.maia")
+pytestmark = pytest.mark.usefixtures("terminal")
+
+
+@pytest.fixture
+def mlp(mlp: tuple[Path, Path]) -> tuple[str, str]:
+    """The same as text, which workers are sent."""
+    return str(mlp[0]), str(mlp[1])
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def _importable(monkeypatch: pytest.MonkeyPatch):
     """Workers import from the folder where the command runs, and find the repository all the same."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("COLUMNS", "160")
-    from maiac import console
-
-    console.out.cache_clear()
-    console.err.cache_clear()
 
 
 def bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,19 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from maiac.cli import run_command
 from maiac.inspection import inspect_model
 from maiac.ir import parse
 from maiac.report import costs_by_place, merge_alike, place_of
 from tests.maiac.samples import linear_text, onnx_mlp
+from tests.maiac.terminal import Say
+
+pytestmark = pytest.mark.usefixtures("terminal")
 
 
-@pytest.fixture(autouse=True)
-def _narrow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.chdir(tmp_path)
-    from maiac import console
-
-    console.out.cache_clear()
-    console.err.cache_clear()
+@pytest.fixture
+def columns() -> int:
+    """The least width that must do."""
+    return 80
 
 
 class Block(nn.Module):
@@ -90,9 +87,10 @@ def test_a_factory_is_looked_through_on_the_meta_device():
     assert projections["bytes"] == 4 * 144
 
 
-def test_the_page_says_the_verdict_first_and_cuts_nothing_at_80_columns(capsys: pytest.CaptureFixture[str]):
-    assert run_command(["inspect", f"{__name__}:unsupported", "--reproducers", "files"]) == 1
-    lines = capsys.readouterr().out.splitlines()
+def test_the_page_says_the_verdict_first_and_cuts_nothing_at_80_columns(say: Say):
+    spoken = say("inspect", f"{__name__}:unsupported", "--reproducers", "files")
+    lines = spoken.out.splitlines()
+    assert spoken.code == 1
     assert lines[0] == f"{__name__}:unsupported: 2 operators at 3 places are not supported"
     text = "\n".join(lines)
     assert "x samples.odd  2 places  MAIA0201" in text and "instead: a custom operator" in text
@@ -103,13 +101,10 @@ def test_the_page_says_the_verdict_first_and_cuts_nothing_at_80_columns(capsys: 
     assert len(list(Path("files").iterdir())) == 2
 
 
-def test_a_wide_terminal_shows_what_operators_become(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    monkeypatch.setenv("COLUMNS", "140")
+@pytest.mark.parametrize("columns", [140])
+def test_a_wide_terminal_shows_what_operators_become(say: Say, tmp_path: Path):
     onnx_mlp(tmp_path / "mlp.onnx")
-    assert run_command(["inspect", "mlp.onnx", "--top", "1"]) == 0
-    text = capsys.readouterr().out
+    text = say("inspect", "mlp.onnx", "--top", "1").out
     assert text.startswith("mlp.onnx: compiles\n") and "linear x2" in text and "modules more (--top" in text
 
 
@@ -193,11 +188,12 @@ def test_exported_programs_and_maia_text(tmp_path: Path):
     assert found["verdict"] == "compiles" and found["operators"] == [] and found["summary"]["ops"] == {"linear": 1}
 
 
-def test_json_holds_everything(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def test_json_holds_everything(say: Say, tmp_path: Path):
     odd_onnx(tmp_path / "odd.onnx")
-    assert run_command(["inspect", "odd.onnx", "--json"]) == 1
-    found = json.loads(capsys.readouterr().out)
-    assert {"verdict", "operators", "faults", "modules", "summary", "weights", "reproducers", "notes"} <= set(found)
+    spoken = say("inspect", "odd.onnx", "--json")
+    assert spoken.code == 1
+    parts = {"verdict", "operators", "faults", "modules", "summary", "weights", "reproducers", "notes"}
+    assert parts <= set(spoken.json)
 
 
 def test_costs_count_a_function_as_often_as_it_is_called():

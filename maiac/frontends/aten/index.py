@@ -105,9 +105,8 @@ def index_reduce(
 ) -> Value:
     """x with slices combined at indices of a dim."""
     x, indices, source, shape = _at_least_one_dim(c, x, indices, source)
-    attrs = {"reduce": _REDUCE[reduce], "include_self": include_self}
     along = _along(c, indices, dim, type_of(source).dims)
-    return c.reshape(c.emit("scatter_elements", x, along, source, dim=dim, **attrs), shape)
+    return c.reshape(scatter_reduce(c, x, dim, along, source, reduce, include_self=include_self), shape)
 
 
 @aten("segment_reduce.default")

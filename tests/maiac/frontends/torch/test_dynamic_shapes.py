@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 import maiac
 from maiac.codegen import build, host
 from maiac.ir.errors import MaiaError
+from tests.models.zoo import llama_config
 
 T = Dim("T", min=2, max=50)
 
@@ -44,17 +45,7 @@ class Logits(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.model = LlamaForCausalLM(
-            LlamaConfig(
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                vocab_size=50,
-                use_cache=False,
-            )
-        )
+        self.model = LlamaForCausalLM(llama_config(2, use_cache=False))
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.model(input_ids=ids).logits
