@@ -12,9 +12,10 @@ ADVICE: tuple[tuple[str, str], ...] = (
         "keep the value a tensor: torch.where or torch.cond instead of `if`, torch.while_loop instead of `while`",
     ),
     (
-        r"aten::(nonzero|masked_select|unique|_unique|bincount|repeat_interleave\.Tensor|histc|histogram)",
+        r"aten::(nonzero|masked_select|unique|_unique|bincount|repeat_interleave\.Tensor)",
         "its size depends on data: keep a fixed size with torch.where, a mask or topk",
     ),
+    (r"aten::_?histog|aten::histc", "find each value's bin with torch.bucketize, then count with torch.bincount"),
     (r"aten::(_?sparse|.*_sparse|to_dense|coalesce|_coalesce|_to_sparse)", "use dense tensors: call to_dense() first"),
     (r"aten::.*(_cudnn|cudnn_|miopen|mkldnn|_cuda)", "trace the model on the CPU, so that it uses portable operators"),
     (

@@ -9,9 +9,10 @@ import torch
 
 from tests.models.zoo import Case as Model
 
+from .closeness import FACTOR
 from .suite import RefusedError, run_case, summary
 from .transformers_zoo import ENTRIES, cases
-from .zoo_check import FACTOR, check_export, compare, difference, shaken, takes, to_onnx
+from .zoo_check import check_export, compare, difference, shaken, takes, to_onnx
 
 # Two of a kind: text, experts and scans, images, sound and two towers.
 SAMPLE = ["Qwen2", "Bloom", "Mamba", "MPNet", "ResNet", "Segformer", "Wav2Vec2", "CLIP"]

@@ -25,10 +25,10 @@ from torch.utils import _pytree as pytree
 from tests._torchvision_shim import declare_operators
 from tests.models.zoo import Case as Model
 
+from .closeness import double, errors, is_as_near
 from .suite import RefusedError
 
 RTOL, ATOL = 1e-4, 1e-5  # float32
-FACTOR = 4  # where float32 does not suffice: how many times eager's own error ours may be
 
 declare_operators()
 
@@ -209,11 +209,10 @@ def compare(case: Model, run: Callable[[Call], Any]) -> None:
 
 def exact(model: torch.nn.Module, call: Call) -> Any:
     """What eager gives in float64."""
-    double = pytree.tree_map(lambda v: v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v, call)
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(torch.float64)
-        return eager(copy.deepcopy(model).double(), double)
+        return eager(copy.deepcopy(model).double(), double(call))
     finally:
         torch.set_default_dtype(before)
 
@@ -233,10 +232,8 @@ def difference(got: torch.Tensor, want: torch.Tensor, truth: torch.Tensor | None
     try:
         torch.testing.assert_close(got, want, rtol=RTOL, atol=ATOL)
     except AssertionError as error:
-        if truth is not None and got.is_floating_point() and got.shape == truth.shape == want.shape:
-            ours, theirs = ((v.double() - truth).abs().max().item() for v in (got, want))
-            if ours <= FACTOR * theirs:
-                return ""
-            return f"off by {ours:.2e} from float64, eager by {theirs:.2e}"
-        return " ".join(str(error).split())
+        found = None if truth is None else errors(got, want, truth)
+        if is_as_near(found):
+            return ""
+        return f"off by {found[0]:.2e} from float64, eager by {found[1]:.2e}" if found else " ".join(str(error).split())
     return ""

@@ -149,11 +149,12 @@ def batch_norm_training(c: Context, x: Value, g: Value | None, b: Value | None, 
         assert mean is not None and var is not None
         return (c.emit("batch_norm", x, mean, var, g, b, eps=eps), None, None, mean, var)[: len(c.val)]
     over = tuple(d for d in range(type_of(x).rank) if d != 1)
-    wide = c.cast(x, _wider(type_of(x).element))
+    wide, g, b = (v and c.cast(v, _wider(type_of(v).element)) for v in (x, g, b))
     batch_mean = c.emit("mean", wide, dims=over)
     batch_var = c.emit("var", wide, dims=over, correction=0)
-    y = c.emit("batch_norm", x, *(c.cast(v, type_of(x).element) for v in (batch_mean, batch_var)), g, b, eps=eps)
-    outputs: list[Any] = [y, batch_mean, _rstd(c, batch_var, eps)]
+    y = c.emit("batch_norm", wide, batch_mean, batch_var, g, b, eps=eps)
+    made = (y, batch_mean, _rstd(c, batch_var, eps))
+    outputs = [c.cast(v, _of(c, i)) for i, v in enumerate(made)]
     if len(c.val) > 3 and mean is not None and var is not None:
         count = type_of(x).elements() // type_of(x).dims[1]
         outputs += _updated(c, mean, var, batch_mean, batch_var, count, momentum)
@@ -174,9 +175,10 @@ def _updated(c: Context, mean: Value, var: Value, new_mean: Value, new_var: Valu
     sample = c.emit("mul", new_var, c.scalar(count))
     sample = c.emit("div", sample, c.cast(c.scalar(count - 1), type_of(new_var).element))
     out: list[Value] = []
-    for old, new in ((mean, new_mean), (var, sample)):
-        kept = c.emit("mul", old, c.scalar(1 - momentum, old))
-        out.append(c.emit("add", kept, c.cast(c.emit("mul", new, c.scalar(momentum, new)), type_of(old).element)))
+    for place, old, new in ((-2, mean, new_mean), (-1, var, sample)):
+        wide = c.cast(old, type_of(new).element)
+        kept, added = c.emit("mul", wide, c.scalar(1 - momentum)), c.emit("mul", new, c.scalar(momentum))
+        out.append(c.cast(c.emit("add", kept, added), _of(c, place)))  # the trace may have wider ones
     return out
 
 
