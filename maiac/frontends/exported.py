@@ -41,7 +41,7 @@ from .reproducer import key_of
 from .restore import unchanged
 from .small_sizes import export_from_one, from_zero
 from .symbols import Symbols, named_by_user, symbol_names
-from .trace_errors import draft, first_line, trace_error
+from .trace_errors import draft, first_line, told_line, trace_error
 
 if TYPE_CHECKING:
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -161,10 +161,14 @@ def import_exported(program: ExportedProgram, *, names: Mapping[str, str] | None
 
 
 def survey_exported(program: ExportedProgram, *, names: Mapping[str, str] | None = None) -> ProgramImport:
-    """Import as much as can be; ``journal`` holds what is wrong with the rest."""
+    """Import as much as can be; ``journal`` holds what is wrong with the rest. MAIA0204 where torch cannot go on."""
     table = export_table()
-    with without_aliases(program.graph_module):
-        decomposed = from_zero(lambda: program.run_decompositions(table))
+    try:
+        with without_aliases(program.graph_module), quiet_torch():
+            decomposed = from_zero(lambda: program.run_decompositions(table))
+    except Exception as cause:
+        what = f"torch cannot decompose the program that it traced: {type(cause).__name__}: {first_line(cause)}"
+        raise MaiaError("MAIA0204", what, loc=told_line(cause)) from cause
     found = ProgramImport(decomposed, names or {})
     found.run()
     return found

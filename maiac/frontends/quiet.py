@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import os
+import warnings
 from collections.abc import Generator
 from typing import Any
 
@@ -27,7 +28,11 @@ def quiet_torch() -> Generator[None]:
     tracer: Any = importlib.import_module("torch.export._trace")
     tracer.print = _nothing  # it prints the graph so far when it fails
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", r".*treespec, LeafSpec", FutureWarning
+            )  # torch's own use of what it retires
+            yield
     finally:
         vars(tracer).pop("print", None)
         for handler, level in handlers.items():

@@ -7,6 +7,7 @@ torch.export stops where it first cannot go on. ``draft`` traces again with the 
 from __future__ import annotations
 
 import linecache
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,13 @@ def first_line(cause: Exception) -> str:
     """The first line of what an exception says."""
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return lines[0] if lines else type(cause).__name__
+
+
+def told_line(cause: Exception) -> Location | None:
+    """The line of the model that torch names in an error of a graph's node, whose own frames are gone."""
+    told = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', str(cause))
+    own = [frame for frame in told if not in_torch(frame[0])]
+    return Location(own[-1][2], own[-1][0], int(own[-1][1])) if own else None
 
 
 def _suggestions(text: str) -> list[str]:

@@ -429,3 +429,19 @@ def test_floating_operations_take_integers(function: Any) -> None:
     x, w = (torch.randint(-9, 9, shape, generator=generator) for shape in ((2, 3, 7, 6), (4, 3, 3, 3)))
     (got,) = Executor(capture(function, (x, w))).run([x, w])
     torch.testing.assert_close(got, function(x, w))
+
+
+def test_batch_statistics_of_half_precision_floats_are_kept_in_single() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, w, b, mean, var = (torch.rand(s, generator=generator).bfloat16() for s in ((4, 3, 50), (3,), (3,), (3,), (3,)))
+
+    def norm(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor, mean: torch.Tensor, var: torch.Tensor) -> torch.Tensor:
+        return F.batch_norm(x, mean, var, w, b, True, 0.25)
+
+    artifact = maiac.compile(norm, (x, w, b, mean.clone(), var.clone()))
+    ours, exact = (mean.clone(), var.clone()), (mean.double(), var.double())
+    y = artifact(x, w, b, *ours)
+    truth = norm(x.double(), w.double(), b.double(), *exact)
+    for got, want in ((y, truth), *zip(ours, exact, strict=True)):
+        assert got.dtype is torch.bfloat16
+        torch.testing.assert_close(got.double(), want, rtol=2**-8, atol=2**-9)  # half a unit in the last place

@@ -351,3 +351,11 @@ def test_a_constant_that_is_no_tensor_is_reported() -> None:
 def test_types_are_what_torch_traced() -> None:
     module = capture(lambda x: (x.sum(dtype=torch.float64), x.half(), x > 0), (X,))
     assert [t.dtype.text for t in module.main.result_types if isinstance(t, TensorType)] == ["f64", "f16", "bool"]  # type: ignore[union-attr]
+
+
+def test_what_torch_cannot_decompose_is_a_numbered_error_at_its_line():
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(3, momentum=None)).train()  # a factor that depends on data
+    with pytest.raises(MaiaError) as caught:
+        capture(model, (torch.randn(4, 3),))
+    error = caught.value
+    assert error.code == "MAIA0204" and "torch cannot decompose" in error.message

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch._higher_order_ops import scan, while_loop
-from torch._higher_order_ops.associative_scan import associative_scan
+from torch._higher_order_ops.associative_scan import associative_scan, associative_scan_op
 from torch.export import Dim
 from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
 
@@ -206,6 +206,27 @@ def test_an_associative_scan_of_a_known_length_has_no_loop() -> None:
 
 def test_an_associative_scan_along_the_last_dim_from_the_end() -> None:
     same(lambda x: associative_scan(lambda a, b: a * b, x, 1, reverse=True, combine_mode="generic"), (X,))
+
+
+def test_the_operator_of_an_associative_scan_itself() -> None:
+    """What torch leaves in programs that were exported on an accelerator."""
+
+    class Scan(torch.nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Any:
+            def combine(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+                return a * c, c * b + d
+
+            return associative_scan_op(combine, [x, y], ())
+
+    length = Dim("N", min=2, max=20)
+    for shapes in (None, ({0: length}, {0: length})):
+        program = torch.export.export(Scan(), (X, X + 1), dynamic_shapes=shapes, strict=False)
+        a, b = maiac.compile(program)(X, X + 1)
+        torch.testing.assert_close(a, X.cumprod(0))
+        want = [X[0] + 1]
+        for row in X[1:]:
+            want.append(row * want[-1] + row + 1)
+        torch.testing.assert_close(b, torch.stack(want))
 
 
 # **** flex_attention ****
