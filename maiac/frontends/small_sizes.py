@@ -45,7 +45,9 @@ def export_from_one(
             program = export()
         reason = _difference_at_one(program, names_of(program), model, args, kwargs, specs)
     except Exception as cause:  # whatever it was: the plain export, which follows, has the last word
-        program, reason = None, f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
+        lines = [line.strip(" -") for line in str(cause).splitlines() if line.strip()] or [""]
+        guard = next((line for line in lines if "generated guard" in line), lines[0])  # the branch that decides by it
+        program, reason = None, f"{type(cause).__name__}: {guard}"
     if program is None or reason:
         program = export()
         listed = ", ".join(sorted(small))
