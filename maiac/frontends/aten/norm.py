@@ -147,7 +147,8 @@ def batch_norm_training(c: Context, x: Value, g: Value | None, b: Value | None, 
     mean, var = running if running else (None, None)
     if not training:
         assert mean is not None and var is not None
-        return (c.emit("batch_norm", x, mean, var, g, b, eps=eps), None, None, mean, var)[: len(c.val)]
+        kept = [c.cast(v, _of(c, place)) for place, v in ((-2, mean), (-1, var))] if len(c.val) > 3 else []
+        return c.emit("batch_norm", x, mean, var, g, b, eps=eps), None, None, *kept
     over = tuple(d for d in range(type_of(x).rank) if d != 1)
     wide, g, b = (v and c.cast(v, _wider(type_of(v).element)) for v in (x, g, b))
     batch_mean = c.emit("mean", wide, dims=over)
