@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 
 from .closeness import double, errors, is_as_near
 from .suite import Case, RefusedError
+from .ties import named
 
 SAMPLES = 3
 GROUPS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int64": torch.int64, "bool": torch.bool}
@@ -56,21 +57,21 @@ def check(info: Any, dtype: torch.dtype) -> None:
     """All samples in one program, which takes a third of the time; where that fails, one by one."""
     # OpInfos of random operators set one seed each time; what a seed gives is checked here where it is promised.
     with mock.patch("torch.testing._internal.common_methods_invocations.wrapper_set_seed", _unseeded):
-        _check(list(samples(info, dtype)), info.name not in UNFILLED)
+        _check(list(samples(info, dtype)), info.name)
 
 
 def _unseeded(operator: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return operator(*args, **kwargs)
 
 
-def _check(found: list[Operator], filled: bool) -> None:
+def _check(found: list[Operator], name: str) -> None:
     if len(found) > 1:
         with contextlib.suppress(Exception):
-            return check_program(Together(found), filled)
+            return check_program(Together(found), name)
     refusals: list[str] = []
     for i, sample in enumerate(found):
         try:
-            check_program(sample, filled)
+            check_program(sample, name)
         except RefusedError as refusal:
             refusals.append(str(refusal))
         except Exception as error:
@@ -92,6 +93,10 @@ class Operator(torch.nn.Module):
         """The sample's tensors."""
         return tuple(self.leaves[i] for i in self.places)
 
+    def samples(self) -> list[Any]:
+        """The one sample: input, args and kwargs."""
+        return [pytree.tree_unflatten(self.leaves, self.tree)]
+
     def forward(self, *tensors: torch.Tensor) -> Any:
         """What the operator gives for other tensors in the places of the sample's."""
         leaves = list(self.leaves)
@@ -112,6 +117,10 @@ class Together(torch.nn.Module):
         """The tensors of all samples."""
         return tuple(t for o in self.operators for t in o.tensors())
 
+    def samples(self) -> list[Any]:
+        """Input, args and kwargs of each."""
+        return [sample for o in self.operators for sample in o.samples()]
+
     def forward(self, *tensors: torch.Tensor) -> Any:
         """What the operator gives for each sample."""
         left = iter(tensors)
@@ -125,15 +134,13 @@ def samples(info: Any, dtype: torch.dtype) -> Iterator[Operator]:
         yield Operator(info.op, sample)
 
 
-def check_program(model: Operator | Together, filled: bool) -> None:
-    """Compile samples and compare what they return, and what they leave in their inputs, with eager.
-
-    Not ``filled``: the values are nobody's business.
-    """
+def check_program(model: Operator | Together, name: str) -> None:
+    """Compile samples and compare what they return, and what they leave in their inputs, with eager."""
     tensors = model.tensors()
+    run = partial(_run, tensors=tensors, settle=partial(named, name, model.samples()))
     try:
-        wanted = _run(model, tensors)
-        random_places = _differing(wanted, _run(model, tensors, seed=1)) if filled else set(range(len(wanted)))
+        wanted = run(model)
+        random_places = set(range(len(wanted))) if name in UNFILLED else _differing(wanted, run(model, seed=1))
     except Exception as error:
         raise RefusedError(f"eager: {type(error).__name__}: {error}") from error
     with torch.no_grad():
@@ -142,9 +149,9 @@ def check_program(model: Operator | Together, filled: bool) -> None:
         except Exception as error:
             raise RefusedError(f"{type(error).__name__}: {error}") from error
     try:
-        compare(_run(_compile(program), tensors), wanted, random_places, partial(_exact, model, tensors))
+        compare(run(_compile(program)), wanted, random_places, partial(_exact, model, tensors))
     except Exception:
-        _refuse_faulty(program, tensors, wanted, random_places)
+        _refuse_faulty(program, lambda: compare(run(program.module()), wanted, random_places))
         raise
 
 
@@ -167,13 +174,18 @@ def _seed(seed: int) -> None:
     np.random.seed(seed)
 
 
-def _run(function: Callable[..., Any], tensors: Sequence[torch.Tensor], seed: int = 0) -> list[Any]:
-    """The leaves that a function returns, and then its inputs, which it may have changed."""
+def _run(
+    function: Callable[..., Any],
+    tensors: Sequence[torch.Tensor],
+    seed: int = 0,
+    settle: Callable[[list[Any]], list[Any]] = list,
+) -> list[Any]:
+    """The leaves that a function returns, settled, and then its inputs, which it may have changed."""
     given = copy.deepcopy(tuple(tensors))
     _seed(seed)
     with torch.no_grad():
         returned = function(*given)
-    return [*pytree.tree_leaves(returned), *given]
+    return [*settle(pytree.tree_leaves(returned)), *given]
 
 
 def _differing(first: list[Any], second: list[Any]) -> set[int]:
@@ -228,10 +240,10 @@ def _kind(x: Any) -> str:
     return f"{x.dtype} {tuple(x.shape)}" if isinstance(x, torch.Tensor) else repr(x)
 
 
-def _refuse_faulty(program: Any, tensors: Sequence[torch.Tensor], wanted: list[Any], random_places: set[int]) -> None:
+def _refuse_faulty(program: Any, check_exported: Callable[[], None]) -> None:
     """Refused where the exported program, run by torch itself, does not do what eager does."""
     try:
-        compare(_run(program.module(), tensors), wanted, random_places)
+        check_exported()
         program.run_decompositions()
     except Exception as error:
         raise RefusedError(f"the exported program: {type(error).__name__}: {error}") from error
