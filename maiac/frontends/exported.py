@@ -17,6 +17,7 @@ from torch.export.graph_signature import (
     InputSpec,
     OutputKind,
     OutputSpec,
+    SymBoolArgument,
     SymFloatArgument,
     SymIntArgument,
     TensorArgument,
@@ -311,10 +312,10 @@ def _tree(spec: Any, arguments: Sequence[Any]) -> str:
 
 
 def _leaf(argument: Any) -> Tree:
-    """What stands in a tree for an argument: programs compute Python floats as tensors of rank 0."""
+    """What stands in a tree for an argument: programs compute Python floats and truth values as tensors of rank 0."""
     if isinstance(argument, ConstantArgument):
         return {"t": "const", "v": argument.value}
-    return NUMBER if isinstance(argument, SymFloatArgument) else LEAF
+    return NUMBER if isinstance(argument, (SymBoolArgument, SymFloatArgument)) else LEAF
 
 
 def _plain(tensor: torch.Tensor) -> bool:

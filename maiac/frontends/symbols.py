@@ -57,6 +57,8 @@ class Symbols:
         if expr.is_Symbol:
             return self.symbol(str(expr))
         name = type(expr).__name__
+        if name == "Piecewise" and str(expr) in self.known:
+            return self.known[str(expr)]
         if name == "Pow" and expr.args[1].is_Integer and int(expr.args[1]) > 0:
             return product([self.expression(expr.args[0])] * int(expr.args[1]))
         if name in _ROUNDING:

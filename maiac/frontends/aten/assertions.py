@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from sympy import piecewise_fold
 from torch import fx
 
 from maiac.ir.dims import DimLike, bounds, simplify, symbols_of
@@ -75,6 +76,7 @@ def _about_layout(node: fx.Node) -> bool:
 
 
 def _assert_expression(c: Context, expr: Any) -> None:
+    expr = piecewise_fold(expr)  # torch asks whether a truth value as a number is 0 or 1, which then is no question
     if type(expr).__name__ == "And":
         for part in expr.args:
             _assert_expression(c, part)

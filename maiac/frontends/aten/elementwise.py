@@ -103,8 +103,14 @@ def _asked(name: str) -> Handler:
     return handler
 
 
-for _name, _op in {"isnan": "is_nan", "isinf": "is_inf", "logical_not": "logical_not", "signbit": "signbit"}.items():
+for _name, _op in {"isnan": "is_nan", "isinf": "is_inf", "logical_not": "logical_not"}.items():
     aten(f"{_name}.default")(_asked(_op))
+
+
+@aten("signbit.default")
+def signbit(c: Context, x: Value) -> Value:
+    """Whether the sign is set; truth values have none."""
+    return c.full(False, type_of(x).dims, DType.BOOL) if type_of(x).dtype is DType.BOOL else c.emit("signbit", x)
 
 
 @aten("bitwise_not.default")

@@ -71,6 +71,17 @@ def sym_and(c: Context, x: Any, y: Any) -> Value:
     return c.emit(name, c.scalar(x), c.scalar(y))
 
 
+@aten("python::sym_ite")
+def sym_ite(c: Context, condition: Any, x: Any, y: Any) -> Any:
+    """One of two symbolic numbers, by a symbolic truth value."""
+    val = c.node.meta.get("val")
+    kind = DType.I64 if isinstance(val, torch.SymInt) else DType.F64
+    chosen = _back(c, c.emit("where", c.scalar(condition), *(c.cast(c.scalar(v), kind) for v in (x, y))))
+    if isinstance(val, torch.SymInt):
+        c.symbols.known[str(val.node.expr)] = chosen
+    return chosen
+
+
 @aten("_local_scalar_dense.default", "item.default")
 def item(c: Context, x: Value) -> Any:
     """The only element as a Python number: an integer is bound to a symbol, a float stays a tensor of rank 0."""
