@@ -259,6 +259,8 @@ def clamp(c: Context, x: Value, low: Any = None, high: Any = None) -> Value:
         low, high = None, low
     if "hardtanh" in name:
         low, high = -1.0 if low is None else low, 1.0 if high is None else high
+        if not c.dtype.is_float:  # where clamp would give floats, eager rounds the bounds towards zero
+            low, high = (int(v) if isinstance(v, float) else v for v in (low, high))
     return _clamp(c, c.cast(x, c.dtype), low, high)
 
 

@@ -431,6 +431,12 @@ def test_floating_operations_take_integers(function: Any) -> None:
     torch.testing.assert_close(got, function(x, w))
 
 
+def test_hardtanh_of_integers_has_integer_bounds() -> None:
+    x = torch.arange(-4, 5)
+    (got,) = Executor(capture(lambda x: F.hardtanh(x, -2.7, 1.5), (x,))).run([x])
+    assert torch.equal(got, F.hardtanh(x, -2.7, 1.5))
+
+
 def test_batch_statistics_of_half_precision_floats_are_kept_in_single() -> None:
     generator = torch.Generator().manual_seed(0)
     x, w, b, mean, var = (torch.rand(s, generator=generator).bfloat16() for s in ((4, 3, 50), (3,), (3,), (3,), (3,)))
