@@ -69,9 +69,12 @@ def export_table() -> Any:
     """The table for ``ExportedProgram.run_decompositions``: core ATen, without what is kept whole."""
     from torch.export import default_decompositions
 
+    from .linear_loss import decompositions
+
     table = default_decompositions()
     for overload in kept():
         table.pop(overload, None)
+    table.update(decompositions())
     return table
 
 
@@ -121,11 +124,13 @@ def compile_table() -> dict[Any, Any]:
     import torch
     from torch._decomp import core_aten_decompositions, get_decompositions
 
+    from .linear_loss import decompositions
+
     packets = [getattr(torch.ops.aten, name) for name in _TRAINING if hasattr(torch.ops.aten, name)]
     table = {**core_aten_decompositions(), **get_decompositions(packets)}
     for overload in kept():
         table.pop(overload, None)
-    return {**table, torch.ops.aten._transformer_encoder_layer_fwd.default: encoder_layer}
+    return {**table, **decompositions(), torch.ops.aten._transformer_encoder_layer_fwd.default: encoder_layer}
 
 
 def encoder_layer(
