@@ -104,8 +104,9 @@ def resize(
 ) -> Any:
     """Resample dims (None: all) to sizes, or by factors; given as attributes or as tensors (ONNX Resize 19).
 
-    mode: nearest, linear or cubic. coordinates: how output places map to input ones. roi: starts then ends, for
-    tf_crop_and_resize; places outside it take the value ``outside``. keep_aspect: stretch, not_larger, not_smaller.
+    Factors beside sizes tell where samples lie. mode: nearest, linear or cubic. coordinates: how output places map to
+    input ones. roi: starts then ends, for tf_crop_and_resize; places outside it take the value ``outside``.
+    keep_aspect: stretch, not_larger, not_smaller.
     """
     over = range(x.ndim) if dims is None else [d % x.ndim for d in dims]
     have = [x.shape[d] for d in over]
@@ -144,7 +145,7 @@ def _targets(
         return [math.floor(n * f) for n, f in zip(have, factors, strict=True)], list(factors)
     factor = [t / n for t, n in zip(to, have, strict=True)]
     if keep_aspect == "stretch":
-        return list(to), factor
+        return list(to), factor if factors is None else list(factors)
     one = min(factor) if keep_aspect == "not_larger" else max(factor)
     return [math.floor(one * n + 0.5) for n in have], [one] * len(have)
 
@@ -276,6 +277,7 @@ def _(s: Sampler) -> Iterator[Sample]:
         for coordinates in ("half_pixel", "align_corners", "asymmetric"):
             yield (x,), {"to": (8, 3), "dims": (1, 2), "mode": mode, "coordinates": coordinates}
     yield (x,), {"factors": (1.0, 0.5, 1.5), "mode": "linear", "antialias": True}
+    yield (x,), {"to": (2, 9), "factors": (0.7, float("inf")), "dims": (1, 2), "mode": "cubic", "exclude_outside": True}
     yield (x, None, torch.tensor([2, 8, 12])), {}
     yield (x, None, None, torch.tensor([1.0, 2.0, 0.5])), {"mode": "linear"}
 

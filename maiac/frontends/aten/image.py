@@ -154,11 +154,23 @@ def fft_c2r(c: Context, x: Value, dims: list[int], norm: int, last: DimLike) -> 
 @aten("_upsample_bilinear2d_aa.default", "_upsample_bicubic2d_aa.default")
 def upsample_antialiased(c: Context, x: Value, size: Any, align: bool, *scales: Any) -> Value:
     """Resampling that widens its filter where it shrinks."""
-    if align or any(s is not None for s in scales):
-        raise Unsupported("antialiased resampling by scales or aligned corners")
     mode, cubic = ("cubic", -0.5) if "bicubic" in c.name else ("linear", -0.75)
-    attrs = {"mode": mode, "cubic": cubic, "antialias": True, "exclude_outside": True}
-    return c.emit("resize", x, to=c.shape()[-2:], dims=(2, 3), **attrs)
+    attrs: dict[str, Any] = {"mode": mode, "cubic": cubic, "antialias": True, "exclude_outside": True}
+    size, given = c.shape()[-2:], (*scales, None, None)[:2]
+    if align or any(given):
+        attrs["factors"] = tuple(map(_factor, type_of(x).dims[-2:], size, given, (align, align)))
+    return c.emit("resize", x, to=size, dims=(2, 3), **attrs)
+
+
+def _factor(have: DimLike, want: DimLike, given: float | None, align: bool) -> float:
+    """By how much a dim grows where torch places samples; aligned, of both sizes less 1, and nothing of 1 grows."""
+    if not isinstance(have, int) or not isinstance(want, int):
+        raise Unsupported("antialiased resampling of a dynamic size by a factor or with aligned corners")
+    if have == want:
+        return 1.0  # torch leaves such a dim alone, whatever factor is given
+    if align:
+        return (want - 1) / (have - 1) if min(want, have) > 1 else float("inf")
+    return float(given) if given else want / have
 
 
 @aten("pixel_shuffle.default")
