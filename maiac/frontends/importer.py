@@ -162,6 +162,11 @@ def to_torch(dtype: DType) -> torch.dtype:
     return convert(dtype)
 
 
+def wider(dtype: DType) -> DType:
+    """What eager sums numbers of half precision in; other dtypes as they are."""
+    return DType.F32 if dtype in (DType.F16, DType.BF16) else dtype
+
+
 class Importer:
     """One graph into one block. Faults are gathered in ``journal``, which raises them together."""
 

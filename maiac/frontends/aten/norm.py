@@ -8,7 +8,7 @@ from maiac.ir.dims import DimLike
 from maiac.ir.dtypes import DType
 from maiac.ir.graph import Value
 
-from ..importer import Context, type_of
+from ..importer import Context, type_of, wider
 from .registry import Unsupported, aten
 
 
@@ -45,7 +45,7 @@ def native_layer_norm(c: Context, x: Value, shape: list[DimLike], g: Value | Non
     y = c.emit("layer_norm", x, g, b, dims=len(shape), eps=eps)
     if not any(_reads(c, i) for i in (1, 2)):
         return y, None, None
-    wide = c.cast(x, _wider(type_of(x).element))
+    wide = c.cast(x, wider(type_of(x).element))
     dims = tuple(range(-len(shape), 0))
     mean = c.emit("mean", wide, dims=dims, keepdim=True)
     deviation = _rstd(c, c.emit("var", wide, dims=dims, correction=0, keepdim=True), eps)
@@ -55,10 +55,6 @@ def native_layer_norm(c: Context, x: Value, shape: list[DimLike], g: Value | Non
 def _reads(c: Context, output: int) -> bool:
     """Whether anything reads an output of the node."""
     return any(len(user.args) < 2 or user.args[1] == output for user in c.node.users)
-
-
-def _wider(dtype: DType) -> DType:
-    return DType.F32 if dtype in (DType.F16, DType.BF16) else dtype
 
 
 def _of(c: Context, index: int) -> DType:
@@ -92,7 +88,7 @@ def rms_norm(c: Context, x: Value, shape: list[DimLike], g: Value | None = None,
         return y
     if not _reads(c, 1):
         return y, None
-    wide = c.cast(x, _wider(type.element))
+    wide = c.cast(x, wider(type.element))
     mean = c.emit("mean", c.emit("square", wide), dims=tuple(range(-len(shape), 0)), keepdim=True)
     return y, c.cast(_rstd(c, mean, eps), _of(c, 1))
 
@@ -121,7 +117,7 @@ def native_group_norm(
     y = c.emit("group_norm", x, g, b, groups=groups, eps=eps)
     if not any(_reads(c, i) for i in (1, 2)):
         return y, None, None
-    wide = c.reshape(c.cast(x, _wider(type_of(x).element)), (n, groups, channels // groups * size))
+    wide = c.reshape(c.cast(x, wider(type_of(x).element)), (n, groups, channels // groups * size))
     mean = c.emit("mean", wide, dims=(-1,))
     deviation = _rstd(c, c.emit("var", wide, dims=(-1,), correction=0), eps)
     return y, c.cast(mean, _of(c, 1)), c.cast(deviation, _of(c, 2))
@@ -150,7 +146,7 @@ def batch_norm_training(c: Context, x: Value, g: Value | None, b: Value | None, 
         kept = [c.cast(v, _of(c, place)) for place, v in ((-2, mean), (-1, var))] if len(c.val) > 3 else []
         return c.emit("batch_norm", x, mean, var, g, b, eps=eps), None, None, *kept
     over = tuple(d for d in range(type_of(x).rank) if d != 1)
-    wide, g, b = (v and c.cast(v, _wider(type_of(v).element)) for v in (x, g, b))
+    wide, g, b = (v and c.cast(v, wider(type_of(v).element)) for v in (x, g, b))
     batch_mean = c.emit("mean", wide, dims=over)
     batch_var = c.emit("var", wide, dims=over, correction=0)
     y = c.emit("batch_norm", wide, batch_mean, batch_var, g, b, eps=eps)

@@ -9,7 +9,7 @@ from maiac.ir.dims import DimLike
 from maiac.ir.dtypes import DType
 from maiac.ir.graph import Value
 
-from ..importer import Context, type_of
+from ..importer import Context, type_of, wider
 from .registry import Unsupported, aten
 
 
@@ -221,8 +221,12 @@ def dist(c: Context, x: Value, y: Value, p: float = 2) -> Value:
 
 
 def p_norm(c: Context, x: Value, p: float, dims: tuple[int, ...] | None, keepdim: bool) -> Value:
-    """(sum |x|^p)^(1/p); 0 counts what is not 0, infinities take the extreme."""
-    over: dict[str, Any] = {"dims": dims, "keepdim": keepdim}
+    """(sum |x|^p)^(1/p), rounded to the dtype of x once; 0 counts what is not 0, infinities take the extreme."""
+    dtype = type_of(x).element
+    return c.cast(_wide_p_norm(c, c.cast(x, wider(dtype)), p, {"dims": dims, "keepdim": keepdim}), dtype)
+
+
+def _wide_p_norm(c: Context, x: Value, p: float, over: dict[str, Any]) -> Value:
     if p == 2:
         return c.emit("sqrt", c.emit("sum", c.emit("square", x), **over))
     if p == 0:

@@ -451,3 +451,11 @@ def test_batch_statistics_of_half_precision_floats_are_kept_in_single() -> None:
     for got, want in ((y, truth), *zip(ours, exact, strict=True)):
         assert got.dtype is torch.bfloat16
         torch.testing.assert_close(got.double(), want, rtol=2**-8, atol=2**-9)  # half a unit in the last place
+
+
+def test_norms_of_half_precision_floats_are_rounded_once() -> None:
+    x, y = (torch.randn(4, 300, generator=torch.Generator().manual_seed(s)).bfloat16() for s in (0, 1))
+    for p in (1.5, 2, 3):
+        (got,) = Executor(capture(lambda x, p=p: torch.linalg.vector_norm(x, p, 1), (x,))).run([x])
+        torch.testing.assert_close(got.double(), torch.linalg.vector_norm(x.double(), p, 1), rtol=2**-8, atol=0)
+    check(lambda x, y: (F.cosine_similarity(x, y), torch.dist(x, y)), x, y, rtol=0, atol=0)
