@@ -145,6 +145,12 @@ def _extreme(fn: Callable[..., Any], greatest: bool) -> Callable[..., Any]:
     return reduce
 
 
+def _hash(x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+    over = (0, *(d % x.ndim + 1 for d in dims if x.ndim))  # torch takes an empty list of dims for all of them
+    y = torch.hash_tensor(x[None], over, keepdim=keepdim)
+    return y[0] if keepdim else y
+
+
 _reduction("sum", _sum, "The sum over dims (None: all), in the dtype of x.", takes="num", linear=True)
 _reduction("mean", _unless_empty(torch.mean), "The mean over dims.", takes="floatc", linear=True)
 _reduction("amax", _extreme(torch.amax, False), "The greatest element over dims.", takes="any")
@@ -152,6 +158,7 @@ _reduction("amin", _extreme(torch.amin, True), "The least element over dims.", t
 _reduction("prod", _each(_prod), "The product over dims.", takes="num")
 _reduction("any", _truth(torch.any), "Whether any element is not 0.", takes="any", dtype=DType.BOOL)
 _reduction("all", _truth(torch.all), "Whether all elements are not 0.", takes="any", dtype=DType.BOOL)
+_reduction("hash", _hash, "The xor of the elements' bits, as 64-bit numbers, over dims.", dtype=DType.U64)
 _reduction("logsumexp", _unless_empty(torch.logsumexp), "log(sum(exp(x))) over dims.", takes="float")
 
 

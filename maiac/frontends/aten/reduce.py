@@ -65,6 +65,13 @@ def logsumexp(c: Context, x: Value, dim: Any, keepdim: bool = False) -> Value:
     return c.emit("logsumexp", c.cast(x, c.dtype), dims=_dims(dim), keepdim=keepdim)
 
 
+@aten("hash_tensor.default")
+def hash_tensor(c: Context, x: Value, dim: Any = None, *, keepdim: bool = False, mode: int = 0) -> Value:
+    """The xor of the elements' bits; torch has no other mode."""
+    x = c.cast(x, DType.I64) if type_of(x).element is DType.BOOL else x
+    return c.emit("hash", x, dims=_dims(dim), keepdim=keepdim)
+
+
 @aten("argmax.default", "argmin.default")
 def arg_extreme(c: Context, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
     """The index of the greatest or least element; over all elements where dim is None."""

@@ -459,3 +459,13 @@ def test_norms_of_half_precision_floats_are_rounded_once() -> None:
         (got,) = Executor(capture(lambda x, p=p: torch.linalg.vector_norm(x, p, 1), (x,))).run([x])
         torch.testing.assert_close(got.double(), torch.linalg.vector_norm(x.double(), p, 1), rtol=2**-8, atol=0)
     check(lambda x, y: (F.cosine_similarity(x, y), torch.dist(x, y)), x, y, rtol=0, atol=0)
+
+
+def test_a_hash_is_the_xor_of_bits() -> None:
+    def hashes(x: torch.Tensor, n: torch.Tensor) -> Any:
+        return torch.hash_tensor(x), torch.hash_tensor(n > 0, 0), torch.hash_tensor(n, 1, keepdim=True)
+
+    found = maiac.compile(hashes, (X, N))(X, N)
+    for got, want in zip(found, hashes(X, N), strict=True):
+        assert got.dtype is torch.uint64 and torch.equal(got.view(torch.int64), want.view(torch.int64))
+    assert found[2].view(torch.int64).flatten().tolist() == [a ^ b ^ c ^ d for a, b, c, d in N.tolist()]
