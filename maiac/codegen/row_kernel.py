@@ -139,9 +139,11 @@ class _RowWriter:
         seen: dict[Node, None] = {}
 
         def visit(n: Node) -> None:
+            if n in seen:
+                return
             for x in n.inputs:
                 visit(x)
-            seen.setdefault(n)
+            seen[n] = None
 
         for slot in self.outputs:
             visit(self.rows.nodes[slot])
