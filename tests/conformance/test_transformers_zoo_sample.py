@@ -68,6 +68,14 @@ def test_where_eager_is_off_we_may_be_off_too_by_a_factor():
     assert difference(want - 0.02, want, None)
 
 
+def test_where_float64_chooses_others_the_largest_sets_the_scale():
+    want, truth = torch.tensor([640.0, 1.0]), torch.ones(3, dtype=torch.float64)
+    off = torch.tensor([0.0, 1e-3])
+    assert not difference(want + off, want, truth)
+    assert difference(want + 10 * off, want, truth)
+    assert difference(want + off, want, want.double())
+
+
 def test_weights_that_begin_alike_do_not_stay_so():
     state = shaken(torch.nn.BatchNorm1d(8)).state_dict()
     assert all(len(set(v.tolist())) == 8 for v in state.values() if v.is_floating_point())

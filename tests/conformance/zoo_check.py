@@ -233,7 +233,14 @@ def difference(got: torch.Tensor, want: torch.Tensor, truth: torch.Tensor | None
         torch.testing.assert_close(got, want, rtol=RTOL, atol=ATOL)
     except AssertionError as error:
         found = None if truth is None else errors(got, want, truth)
-        if is_as_near(found):
+        if is_as_near(found) or (truth is not None and chosen_alike(got, want, truth)):
             return ""
         return f"off by {found[0]:.2e} from float64, eager by {found[1]:.2e}" if found else " ".join(str(error).split())
     return ""
+
+
+def chosen_alike(got: torch.Tensor, want: torch.Tensor, truth: torch.Tensor) -> bool:
+    """Whether results near a threshold, of which float64 chooses others, differ by what rounds off the largest only."""
+    if truth.shape == want.shape or got.shape != want.shape or not got.is_floating_point() or not want.numel():
+        return False
+    return ((got - want).abs().max() <= ATOL * want.abs().max()).item()
