@@ -240,7 +240,9 @@ def _roi_cells(
     w, h = x2 - x1, y2 - y1
     if not half_pixel:
         w, h = max(w, 1.0), max(h, 1.0)
-    ny, nx = (samples, samples) if samples else (math.ceil(h / height), math.ceil(w / width))
+    ny, nx = (samples, samples) if samples else (max(math.ceil(h / height), 0), max(math.ceil(w / width), 0))
+    if not ny * nx:  # an empty box
+        return image.new_zeros(image.shape[0], height, width)
     ys = y1 + (torch.arange(height * ny).double() + 0.5) * (h / height / ny)
     xs = x1 + (torch.arange(width * nx).double() + 0.5) * (w / width / nx)
     corners = _corners(image, ys, xs)

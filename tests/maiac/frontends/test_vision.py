@@ -47,6 +47,7 @@ CASES: dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]] = {
     "roi_align": (Call("roi_align", (3, 2), 0.5, 2), (X, numbered(2, 5, 16.0))),
     "roi_align, shifted": (Call("roi_align", (3, 2), 0.5, 2, True), (X, numbered(2, 5, 16.0))),
     "roi_align, as many samples as pixels": (Call("roi_align", (3, 2), 0.5, -1), (X, numbered(2, 5, 16.0))),
+    "roi_align of empty boxes": (Call("roi_align", (3, 2), 0.5, -1, True), (X, torch.tensor([[1.0, 4, 4, 4, 4]]))),
     "deform_conv2d": (OPS.DeformConv2d(6, 4, 3, stride=2, padding=1, groups=2), (X, noise(2, 18, 6, 5) * 4 - 2)),
     "deform_conv2d, with a mask": (
         OPS.DeformConv2d(6, 4, (3, 2), padding=(2, 0), dilation=(2, 1), bias=False),
