@@ -102,6 +102,13 @@ def test_attention_with_dropout(masked: bool):
     assert many.std(0)[:, 0].max() > 0.5  # the first query sees one key, which is there or not
 
 
+def test_exponential_numbers_come_of_double_precision():
+    """In single precision one of 2^24 would be 0, whose logarithm and whose share of a multinomial are infinite."""
+    for draw in (lambda x: torch.empty_like(x).exponential_(), lambda x: torch.multinomial(x, 1)):
+        ops = maiac.capture(Drawing(draw), (torch.ones(2),)).walk()
+        assert [str(o.results[0].type) for o in ops if o.name == "random_uniform"] == ["f64[2]"]
+
+
 def test_geometric_counts_trials():
     drawn = run(lambda x: torch.empty_like(x).geometric_(0.3), torch.empty(COUNT))
     for k in range(1, 6):
