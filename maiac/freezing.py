@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,18 @@ def without_gradient(x: Any) -> Any:
     return x.detach() if isinstance(x, torch.Tensor) and x.requires_grad else x
 
 
+@dataclass
+class _Frozen:
+    """A program and the versions of its weights. It goes with the first of them that goes.
+
+    held: the weights' memory, where no other weight may come to lie, though folding makes the program forget them.
+    """
+
+    versions: list[int]
+    held: list[torch.Tensor]
+    executor: Executor
+
+
 class FreezingExecutor:
     """Runs a graph by programs in which its weights are constants: folded, and packed once.
 
@@ -35,7 +48,7 @@ class FreezingExecutor:
         self._module, self._prepare = module, prepare
         self._weights = tuple(weights)
         self._others = [i for i in range(len(module.main.args)) if i not in set(weights)]
-        self._frozen: dict[tuple[int, ...], tuple[list[int], Executor]] = {}
+        self._frozen: dict[tuple[int, ...], _Frozen] = {}
         self._general: Executor | None = None
 
     def run(self, given: Sequence[Any]) -> Sequence[Any]:
@@ -52,14 +65,13 @@ class FreezingExecutor:
         if key not in self._frozen:
             if len(self._frozen) >= MOST_PROGRAMS or any(w.is_inference() for w in weights):
                 return None
-            self._frozen[key] = ([w._version for w in weights], self._freeze(weights))
-            # Its program holds the memory of the weights, which must not outlive their model.
-            for w in weights[:1]:
+            self._frozen[key] = self._freeze(weights)
+            for w in weights:
                 weakref.finalize(w, self._frozen.pop, key, None)
-        versions, executor = self._frozen[key]
-        return executor if versions == [w._version for w in weights] else None
+        frozen = self._frozen[key]
+        return frozen.executor if frozen.versions == [w._version for w in weights] else None
 
-    def _freeze(self, weights: Sequence[torch.Tensor]) -> Executor:
+    def _freeze(self, weights: Sequence[torch.Tensor]) -> _Frozen:
         module = clone_module(self._module)
         args = module.main.args
         for place, tensor in zip(self._weights, weights, strict=True):
@@ -67,4 +79,4 @@ class FreezingExecutor:
             args[place].replace_all_uses(held)
         for place in sorted(self._weights, reverse=True):
             module.main.body.remove_arg(place)
-        return self._prepare(module)
+        return _Frozen([w._version for w in weights], [w.detach() for w in weights], self._prepare(module))

@@ -12,9 +12,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch._dynamo.utils import counters
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from maiac.freezing import FreezingExecutor
 from maiac.ir import Module, parse
+from maiac.passes.manager import run_pipeline
+from maiac.passes.pipeline import default_pipeline
 from maiac.runtime.executor import Executor
 from tests.maiac import samples
 from tests.models.zoo import llama_config
@@ -314,3 +317,23 @@ def test_frozen_programs_go_with_their_weights() -> None:
     assert len(executor._frozen) == 1
     del weight
     assert not executor._frozen
+
+
+def test_no_weight_comes_to_lie_where_a_folded_one_lay() -> None:
+    body = "%0 = add %w, %v : f32[2]\n %1 = add %x, %0 : f32[2]\n return %1"
+    module = parse(f"module @m {{ func @main(%x: f32[2], %w: f32[2], %v: f32[2]) -> f32[2] {{ {body} }} }}")
+
+    def folded(program: Module) -> Executor:
+        run_pipeline(program, default_pipeline())
+        return Executor(program)
+
+    executor = FreezingExecutor(module, [1, 2], folded)
+    weights = [torch.ones(2), torch.ones(2)]
+    assert executor.run([torch.ones(2), *weights])[0].tolist() == [3, 3]
+    memory = StorageWeakRef(weights[1].untyped_storage())
+    weights[1].data = torch.zeros(2)
+    assert not memory.expired()
+    assert executor.run([torch.ones(2), *weights])[0].tolist() == [2, 2]
+    del weights[1]
+    assert not executor._frozen
+    assert memory.expired()
