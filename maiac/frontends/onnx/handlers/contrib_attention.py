@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from maiac.ir import DimLike, DType, Value
 from maiac.ir.dims import floordiv
 
@@ -165,12 +167,12 @@ def packed_attention(c: NodeContext) -> list[Value]:
         k, v = (c.emit("concat", before, x, dim=2) for before, x in zip(old, (k, v), strict=True))
     causal = bool(c.attr("unidirectional", 0))
     mask = _kept(c, past + steps) if c.has(3) else None
-    if causal and past != 0:
-        seen = _seen(c, past, steps, 0)
-        mask, causal = seen if mask is None else c.emit("logical_and", mask, seen), False
-    if mask is not None:  # a row that sees nothing sees all alike, as in ONNX Runtime
+    if mask is not None:  # a row that sees nothing sees all up to its own place alike, as in ONNX Runtime
         filler = c.const_like(float(c.attr("mask_filter_value", -10000.0)), q)
         mask = c.emit("where", mask, c.const_like(0.0, q), filler)
+    if causal and past != 0:
+        seen, left = _seen(c, past, steps, 0), c.const_like(0.0, q) if mask is None else mask
+        mask, causal = c.emit("where", seen, left, c.const_like(-math.inf, q)), False
     bias = c.opt(5)
     if mask is not None and bias is not None:
         mask = c.emit("add", mask, bias)

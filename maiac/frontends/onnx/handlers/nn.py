@@ -107,10 +107,12 @@ def deform_conv(c: NodeContext) -> Value:
     )  # fmt: skip
 
 
-def _window(c: NodeContext) -> dict[str, Any]:
+def _window(c: NodeContext, x: Value | None = None) -> dict[str, Any]:
+    """The attributes of windows over x[n c *s] (the first operand)."""
+    sizes = c.shape(0)[2:] if x is None else tensor_type(x).dims[2:]
     kernel = tuple(c.ints("kernel_shape") or [])
     stride, dilation = spatial(c, "strides", len(kernel)), spatial(c, "dilations", len(kernel))
-    pads = padding(c, c.shape(0)[2:], kernel, stride, dilation)
+    pads = padding(c, sizes, kernel, stride, dilation)
     ceil = bool(c.attr("ceil_mode", 0))
     return {"kernel": kernel, "stride": stride, "padding": pads, "dilation": dilation, "ceil_mode": ceil}
 
@@ -136,7 +138,7 @@ def average_pool(c: NodeContext) -> Value:
 
 def pooled_mean(c: NodeContext, x: Value) -> Value:
     """The mean of each window of x[n c *s]."""
-    window, include = _window(c), bool(c.attr("count_include_pad", 0))
+    window, include = _window(c, x), bool(c.attr("count_include_pad", 0))
     plain = even(window["padding"])
     simple = len(plain) == len(window["kernel"]) <= 3 and set(window["dilation"]) == {1} and not window["ceil_mode"]
     if simple and all(isinstance(p, int) and 2 * p <= k for p, k in zip(plain, window["kernel"], strict=True)):

@@ -196,6 +196,12 @@ def test_attention_by_one_matrix(attrs: dict[str, Any], optional: str):
     compare("Attention", operands, 2 if operands[4] is not None else 1, weights=[1], num_heads=4, **attrs)
 
 
+@pytest.mark.parametrize("mask", [np.array([4, 0], np.int32), np.tri(2, 8, 3, dtype=np.int32)[:, ::-1].copy()])
+def test_rows_that_a_mask_empties_see_nothing_ahead(mask: Array):
+    operands = [reals(2, 5, 32), reals(32, 96) / 4, reals(96), mask, reals(2, 2, 4, 3, 8)]
+    compare("Attention", operands, 2, weights=[1], num_heads=4, unidirectional=1)
+
+
 @pytest.mark.parametrize("segments", [False, True])
 @pytest.mark.parametrize("positions", [False, True])
 @pytest.mark.parametrize("mask", [None, 0, 1])
@@ -261,11 +267,12 @@ def test_arithmetic_on_codes(dtype: type):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 def test_windows_and_rows_of_codes(dtype: type):
     zero, other = np.array(3, dtype), np.array(7, dtype)
-    image = codes(1, 4, 6, 6, dtype=dtype)
+    image = codes(1, 5, 8, 6, dtype=dtype)
     forms: list[dict[str, Any]] = [
         {"strides": [2, 2]},
         {"pads": [1, 1, 1, 1]},
         {"pads": [1, 0, 1, 1], "count_include_pad": 1},
+        {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
     ]
     for attrs in forms:
         for last in (0, 1):
