@@ -205,12 +205,15 @@ def imputer(c: NodeContext) -> Value:
 
 @onnx_op("FeatureVectorizer", domain=ML)
 def feature_vectorizer(c: NodeContext) -> Value:
-    """Features of several inputs side by side, the first so many of each."""
+    """Features of several inputs side by side, the first so many of each; zeros where there are fewer."""
     parts: list[Value] = []
     for i, width in enumerate(c.ints("inputdimensions") or []):
         x = _real(c, i)
         x = x if tensor_type(x).rank > 1 else c.reshape(x, (*tensor_type(x).dims, 1))
-        parts.append(x if tensor_type(x).dims[1] == width else c.emit("slice", x, dim=1, start=0, end=width))
+        have = tensor_type(x).dims[1]
+        if isinstance(have, int) and have < width:
+            x = c.emit("pad", x, pads=(0, 0, 0, width - have))
+        parts.append(x if have == width else c.emit("slice", x, dim=1, start=0, end=width))
     if len(parts) != len(c.inputs):
         c.fail("inputdimensions does not name a width for each input", "MAIA0223")
     return parts[0] if len(parts) == 1 else c.emit("concat", *parts, dim=1)

@@ -83,9 +83,9 @@ def tree_ensemble_regressor(c: NodeContext) -> Value:
 
 @onnx_op("TreeEnsembleClassifier", domain="ai.onnx.ml")
 def tree_ensemble_classifier(c: NodeContext) -> list[Value]:
-    """The class of the greatest sum of weights, and the sums; where all weights are of one of two classes, its side."""
+    """The class of the greatest sum of weights, and the sums; if all are of the first of two, which side they tell."""
     labels, ids = class_labels(c), set(c.ints("class_ids") or ())
-    if len(labels) != 2 or len(ids) != 1:
+    if len(labels) != 2 or ids != {0}:
         scores = _named_trees(c, "class", len(labels), "sum")
         after = transformed(c, scores, str(c.attr("post_transform", "NONE")))
         return [class_names(c, c.emit("argmax", scores, dim=1), labels), after]
@@ -131,7 +131,7 @@ def _named_trees(c: NodeContext, what: str, targets: int, reduce: str) -> Value:
     ids = [i if targets > 1 else 0 for i in c.ints(f"{what}_ids") or []]
     of = zip(c.ints(f"{what}_treeids") or [], c.ints(f"{what}_nodeids") or [], strict=True)
     given = [(leaves[name], i, w) for name, i, w in zip(of, ids, _numbers(c, f"{what}_weights"), strict=True)]
-    y = _emit(c, forest, _leaves(c, given, len(leaves), targets, reduce), reduce)
+    y = c.cast(_emit(c, forest, _leaves(c, given, len(leaves), targets, reduce), reduce), DType.F32)
     base = _numbers(c, "base_values")
     return c.emit("add", y, table(c, "base", np.asarray(base, np.float32))) if len(base) else y
 

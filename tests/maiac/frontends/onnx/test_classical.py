@@ -127,6 +127,7 @@ def test_features():
     compare("Scaler", x, offset=reals(4), scale=reals(4, seed=1))
     compare("Scaler", (10 * x).astype(np.int64), offset=reals(4), scale=reals(4, seed=1))
     compare("FeatureVectorizer", x, reals(5, 2), inputdimensions=[3, 2])
+    compare("FeatureVectorizer", x, reals(5, 2), inputdimensions=[6, 2])
     compare("FeatureVectorizer", (10 * x).astype(np.int64), inputdimensions=[4])
 
 
@@ -172,7 +173,7 @@ def test_forms_that_are_refused(op: str, attrs: dict[str, Any], message: str):
 
 
 @pytest.mark.parametrize("after", AFTER)
-@pytest.mark.parametrize("weights", ["of each", "of one", "of one, some negative"])
+@pytest.mark.parametrize("weights", ["of each", "of one", "of one, some negative", "of the other"])
 @pytest.mark.parametrize("labels", [{"classlabels_int64s": [4, 7]}, {"classlabels_strings": ["cat", "dog"]}], ids=str)
 def test_trees_that_classify(after: str, weights: str, labels: dict[str, Any]):
     attrs = {k.replace("target_", "class_"): v for k, v in full_trees(4, 4, "BRANCH_LEQ").items()}
@@ -180,6 +181,7 @@ def test_trees_that_classify(after: str, weights: str, labels: dict[str, Any]):
         labels = {k: [*v, v[0] * 2] for k, v in labels.items()}
         attrs["class_ids"] = [i % 3 for i in range(len(attrs["class_ids"]))]
     else:
-        attrs["class_ids"] = [0] * len(attrs["class_ids"])
+        attrs["class_ids"] = [int("other" in weights)] * len(attrs["class_ids"])
     attrs["class_weights"] = [w / 3 - ("negative" in weights) * 0.15 for w in attrs["class_weights"]]
-    compare("TreeEnsembleClassifier", reals(40, 4), outputs=2, post_transform=after, **attrs, **labels)
+    for x in (reals(40, 4), reals(40, 4).astype(np.float64)):
+        compare("TreeEnsembleClassifier", x, outputs=2, post_transform=after, **attrs, **labels)
