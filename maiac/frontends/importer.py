@@ -12,7 +12,7 @@ from maiac.ir.builder import Builder
 from maiac.ir.dims import Dim, DimLike
 from maiac.ir.dtypes import DType
 from maiac.ir.errors import Location, MaiaError
-from maiac.ir.graph import Block, Module, Value, Weight
+from maiac.ir.graph import Block, Module, Result, Value, Weight
 from maiac.ir.ops.values import FROM_TORCH
 from maiac.ir.types import TensorType
 from maiac.runtime.weights import HeldTensor, MetaTensor
@@ -292,12 +292,13 @@ class Importer:
         return isinstance(dim, Dim) and str(dim) in self.module.symbols and dim not in self.symbols.known.values()
 
     def _retype(self, value: Value, dims: tuple[DimLike, ...]) -> Value:
-        """Put torch's dims in the place of made-up symbols, which go."""
-        type = type_of(value)
-        for old, new in zip(type.dims, dims, strict=True):
-            if old != new:
-                self.module.symbols.pop(str(old), None)
-        value.type = type.with_dims(dims)
+        """Put torch's dims in the place of made-up symbols, which go, from all results of the operation."""
+        told = {have: dim for have, dim in zip(type_of(value).dims, dims, strict=True) if have != dim}
+        for symbol in told:
+            self.module.symbols.pop(str(symbol), None)
+        for result in value.op.results if isinstance(value, Result) else (value,):
+            type = type_of(result)
+            result.type = type.with_dims(tuple(told.get(d, d) for d in type.dims))
         return value
 
     def fault(self, node: fx.Node, key: str, why: str) -> Any:

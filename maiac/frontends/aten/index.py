@@ -10,6 +10,7 @@ from maiac.ir.graph import Value
 
 from ..importer import Context, Number, type_of
 from .registry import Unsupported, aten
+from .shape import storage_start
 
 
 @aten("embedding.default")
@@ -130,9 +131,9 @@ def put(c: Context, x: Value, indices: Value, source: Value, accumulate: bool = 
 @aten("as_strided_scatter.default")
 def as_strided_scatter(c: Context, x: Value, source: Value, size: Any, stride: Any, offset: Any = None) -> Value:
     """x with elements at strides of its storage replaced."""
-    count = type_of(x).elements()
-    places = c.reshape(c.emit("iota", end=count), type_of(x).dims)
-    at = c.emit("as_strided", places, size=tuple(size), stride=tuple(stride), offset=c.as_dim(offset or 0))
+    start = storage_start(c, x, size, stride, offset)
+    places = c.reshape(c.emit("iota", end=type_of(x).elements()), type_of(x).dims)
+    at = c.emit("as_strided", places, size=tuple(size), stride=tuple(stride), offset=start)
     return put(c, x, at, source)
 
 
@@ -232,12 +233,15 @@ def isin(c: Context, x: Value, among: Value, *, assume_unique: bool = False, inv
 
 
 @aten("searchsorted.Tensor", "searchsorted.Scalar", "bucketize.Tensor", "bucketize.Scalar")
-def searchsorted(c: Context, a: Any, b: Any, *, right: bool = False, **_: Any) -> Value:
-    """Where each value would stand in a sorted vector: how many of its elements come before."""
+def searchsorted(c: Context, a: Any, b: Any, *, right: bool = False, side: str | None = None, **_: Any) -> Value:
+    """Where each value would stand in a sorted vector: how many of its elements come before. NaN stands last."""
     edges, values = c.operands(*((b, a) if "bucketize" in c.name else (a, b)))
     if type_of(edges).rank != 1:
         raise Unsupported("searchsorted in more than one row")
-    before = c.emit("le" if right else "lt", edges, c.reshape(values, (*type_of(values).dims, 1)))
+    values = c.reshape(values, (*type_of(values).dims, 1))
+    before = c.emit("le" if right or side == "right" else "lt", edges, values)
+    if type_of(values).element.is_float:
+        before = c.emit("logical_or", before, c.emit("is_nan", values))
     return c.cast(c.emit("sum", c.cast(before, DType.I64), dims=(-1,)), c.dtype)
 
 

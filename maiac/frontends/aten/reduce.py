@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -175,6 +176,8 @@ def nanmedian(c: Context, x: Value, dim: int | None = None, keepdim: bool = Fals
     if not type_of(x).rank:
         return x if dim is None else (x, c.full(0, (), DType.I64))
     along = 0 if dim is None else dim
+    if dim is None and type_of(x).elements() == 0:
+        return c.full(math.nan, (), c.dtype)
     x = c.reshape(x, (type_of(x).elements(),)) if dim is None else x
     ordered, places = c.emit_all("sort", x, dim=along)  # NaN goes last
     numbers = c.cast(c.emit("logical_not", c.emit("is_nan", x)), DType.I64)

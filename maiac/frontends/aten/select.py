@@ -8,7 +8,7 @@ from maiac.ir.dims import DimLike
 from maiac.ir.graph import Value
 
 from ..importer import Context, type_of
-from .registry import aten
+from .registry import Unsupported, aten
 
 
 @aten("_unique2.default", "_unique.default")
@@ -30,6 +30,8 @@ def unique_consecutive(
     c: Context, x: Value, inverse: bool = False, counts: bool = False, dim: int | None = None
 ) -> Any:
     """The elements, or slices along a dim, that differ from the one before."""
+    if dim is not None and type_of(x).rank > 1:
+        raise Unsupported("along a dim torch traces it with a wrong shape")
     values, places, numbers = c.emit_all("unique_consecutive", x, dim=dim)
     if dim is None:
         places = c.reshape(places, type_of(x).dims)

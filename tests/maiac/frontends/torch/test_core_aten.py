@@ -346,6 +346,14 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         lambda x: (torch.searchsorted(x[0].sort().values, 0.3), torch.bucketize(0.1, x[0].sort().values)),
         (X,),
     ),
+    "sorted places of what stands there, and of no number": (
+        lambda x, y: (
+            torch.searchsorted(x, y, side="right"),
+            torch.searchsorted(x, y),
+            torch.bucketize(y, x, right=True),
+        ),
+        (torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, torch.nan, torch.inf])),
+    ),
     "special functions": (
         lambda x, n: (
             torch.special.i0(x),
@@ -403,6 +411,34 @@ def test_numbers_come_back_as_numbers() -> None:
     got = artifact(torch.tensor([[0.5, 2.0, 0.0, -1.0]] * 3))
     assert got == (4.5, 2)
     assert [type(v) for v in got] == [float, int]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.nanmedian(),
+        lambda x: torch.unique(x, return_inverse=True, return_counts=True),
+        lambda x: torch.unique_consecutive(x, return_inverse=True, return_counts=True),
+    ],
+    ids=["nanmedian", "unique", "unique_consecutive"],
+)
+def test_of_no_elements(function: Callable[..., Any]) -> None:
+    check(function, torch.empty(0))
+
+
+def test_what_torch_traces_with_a_wrong_shape_is_refused() -> None:
+    with pytest.raises(MaiaError, match="wrong shape"):
+        capture(lambda x: torch.unique_consecutive(x, dim=1), (N,))
+
+
+def test_what_reads_a_storage_wants_it_in_the_order_of_the_elements() -> None:
+    with pytest.raises(MaiaError, match="as_strided_scatter of a part of a storage"):
+        capture(lambda x, y: x[1:].as_strided_scatter(y[0], (4,), (1,), 0), (X, Y))
+    with pytest.raises(MaiaError, match="as_strided_scatter of a tensor that is not contiguous"):
+        capture(lambda x, y: x.mT.as_strided_scatter(y[0], (4,), (1,)), (X, Y))
+    with pytest.raises(MaiaError, match="resize of a tensor that is not contiguous"):
+        capture(lambda x: torch.ops.aten.resize(x.mT, [2, 2]), (X,))
+    check(lambda x, y: x[1:].as_strided_scatter(y[0], (4,), (1,), 4), X, Y)
 
 
 def test_a_view_of_a_part_of_its_storage_is_no_strided_view() -> None:
