@@ -86,6 +86,7 @@ class Importer:
         self.scopes: list[Block] = [self.function.body]
         self.builder = Builder(self.module, self.function.body)
         self.path: list[str] = []  # names of the function calls that we are in
+        self.given: dict[str, onnx_ir.Attr] = {}  # attributes of the innermost of these calls
         self.carried: set[str] = set()  # symbols of dims that a loop's body changes
 
     def run(self) -> None:
@@ -162,22 +163,22 @@ class Importer:
 
     # **** nodes ****
 
-    def import_nodes(self, graph: Iterable[onnx_ir.Node], attrs: dict[str, onnx_ir.Attr] | None = None) -> None:
-        """Import nodes in order; ``attrs`` are those of the function call they stand in."""
+    def import_nodes(self, graph: Iterable[onnx_ir.Node]) -> None:
+        """Import nodes in order."""
         for node in graph:
             loc = self.location(node)
             self.journal.origin(loc, self.within or operator_name(node))
             with self.builder.at(loc):
-                self.try_node(node, attrs or {}, loc)
+                self.try_node(node, loc)
 
-    def try_node(self, node: onnx_ir.Node, outer: dict[str, onnx_ir.Attr], loc: Location) -> None:
+    def try_node(self, node: onnx_ir.Node, loc: Location) -> None:
         """Import a node; what goes wrong is noted, and something stands in for its results."""
         if id(node) in self.unsupported:
             self.stand_in(node)
             return
         operator = f"{operator_name(node)} (opset {self.version(node)})"
         try:
-            self.import_node(node, outer)
+            self.import_node(node)
             self.journal.reached.add(operator_name(node))
             return
         except Unknown:
@@ -236,10 +237,10 @@ class Importer:
             return TensorType(slot.dtype, slot.known.shape)
         return slot.known.astype(onnx.helper.tensor_dtype_to_np_dtype(ONNX_DTYPES[slot.dtype]))
 
-    def import_node(self, node: onnx_ir.Node, outer: dict[str, onnx_ir.Attr]) -> None:
+    def import_node(self, node: onnx_ir.Node) -> None:
         """Fold a node, hand it to its handler, or expand it by its function body."""
         version = self.version(node)
-        resolved = [_resolve(a, outer) for a in node.attributes.values()]
+        resolved = [_resolve(a, self.given) for a in node.attributes.values()]
         attrs = {a.name: a for a in resolved if a is not None}
         c = NodeContext(self, node, version, attrs)
         if plain_domain(node.domain) == "" and (folded := fold(c)) is not None:
@@ -263,11 +264,12 @@ class Importer:
         label = c.node.name or c.op
         if len(self.path) >= DEEPEST:
             c.fail(f"functions call each other more than {DEEPEST} deep", "MAIA0223")
-        outer, within = self.opsets, self.within
+        outer = self.opsets, self.within, self.given
         if (c.node.domain, c.op, c.node.overload) not in self.model.functions:
-            self.within = within or operator_name(c.node)
+            self.within = self.within or operator_name(c.node)
         self.opsets = {**self.opsets, **{plain_domain(d): v for d, v in function.opset_imports.items()}}
         defaults = {n: a for n, a in function.attributes.items() if a.value is not None}
+        self.given = {**defaults, **c.attrs}
         self.path.append(label)
         try:
             for i, formal in enumerate(function.inputs):
@@ -275,13 +277,13 @@ class Importer:
                 self.unknown.discard(formal)
                 if c.has(i):
                     self.slots[formal] = c.slot(i)
-            self.import_nodes(function, {**defaults, **c.attrs})
+            self.import_nodes(function)
             if not self.unknown.isdisjoint(function.outputs):
                 raise Unknown
             return [self.slots.get(v) for v in function.outputs]
         finally:
             self.path.pop()
-            self.opsets, self.within = outer, within
+            self.opsets, self.within, self.given = outer
 
     def define(self, node: onnx_ir.Node, made: Sequence[Any]) -> None:
         """Bind the node's outputs to what a handler returned."""

@@ -86,6 +86,23 @@ def test_a_function_of_the_model_is_expanded_under_its_call():
     assert any(op.loc.name.endswith("/b") for op in module.main.body)
 
 
+def test_a_call_s_attributes_hold_in_the_subgraphs_of_its_function():
+    module = import_onnx(
+        parsed("""g (float[3] x, bool c) => (float[3] y, float[3] z) {
+            y = own.leak <by = 0.5> (x, c)
+            z = LeakyRelu(y)
+        }
+        <domain: "own", opset_import: ["" : 20]>
+        leak <by> (a, c) => (b) { b = If (c) <
+            then_branch = t () => (float[3] p) { p = LeakyRelu <alpha: float = @by> (a) },
+            else_branch = e () => (float[3] q) { q = Neg(a) }
+        > }""")
+    )
+    y, z = run(module, floats(-2, 0, 2), np.array(True))
+    assert y.tolist() == [-1, 0, 2]
+    np.testing.assert_allclose(z, [-0.01, 0, 2])
+
+
 def test_an_operator_without_handler_runs_through_its_function_body():
     module = import_onnx(parsed("g (float[3] x) => (float[10] y) <int64 n = {10}> { y = HannWindow(n) }"))
     (y,) = run(module, np.zeros(3, np.float32))
