@@ -59,6 +59,8 @@ def linear_classifier(c: NodeContext) -> list[Value]:
     labels, count = class_labels(c), len(_floats(c, "intercepts"))
     scores, how = _scores(c, count), str(c.attr("post_transform", "NONE"))
     if count > 1:
+        if len(labels) < count:
+            c.fail(f"{count} intercepts tell {count} classes apart, but {len(labels)} have labels", "MAIA0223")
         return [class_names(c, c.emit("argmax", scores, dim=1), labels), transformed(c, scores, how)]
     if len(labels) != 2:
         c.fail("one score tells two classes apart")

@@ -194,6 +194,9 @@ def _leaves(
     c: NodeContext, given: list[tuple[int, int, float]], count: int, targets: int, reduce: str
 ) -> np.ndarray[Any, Any]:
     """[leaf, target]: weights, and where a leaf has none for a target what changes no reduction."""
+    strange = sorted({target for _, target, _ in given} - set(range(targets)))
+    if strange:
+        c.fail(f"weights are of {strange}, but there are {targets} targets or classes, which count from 0", "MAIA0223")
     dtype = np.dtype(np.float64 if c.dtype(0) is DType.F64 else np.float32)
     absent = {"min": np.inf, "max": -np.inf}.get(reduce, 0.0)
     table = np.full((count, targets), absent, dtype)

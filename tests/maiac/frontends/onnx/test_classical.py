@@ -160,6 +160,7 @@ def test_an_element_without_a_category_stops_the_run_where_it_must_have_one():
     [
         ("LinearRegressor", {"coefficients": [1.0] * 5, "targets": 2}, "do not fit"),
         ("LinearClassifier", {"coefficients": [1.0] * 4, "intercepts": [0.0], "classlabels_ints": [1]}, "two classes"),
+        ("LinearClassifier", {"coefficients": [1.0] * 12, "intercepts": [0.0] * 3}, "0 have labels"),
         ("SVMClassifier", {**machine(2, "RBF"), "post_transform": "SOFTMAX"}, "as they are"),
         ("SVMClassifier", {**machine(3, "RBF"), "prob_a": [1.0] * 3, "prob_b": [0.0] * 3}, "more than two"),
         ("Normalizer", {"norm": "L9"}, "L9"),

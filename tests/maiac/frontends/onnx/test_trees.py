@@ -120,6 +120,7 @@ def test_membership_and_a_tree_that_is_a_leaf():
     [
         ({"nodes_truenodeids": [0, 0, 3]}, "lead back to themselves"),
         ({"nodes_truenodeids": [7, 0, 3]}, "not there"),
+        ({"leaf_targetids": [0, 1, 5, 1]}, r"weights are of \[5\]"),
         ({"membership_values": helper.make_tensor("v", TensorProto.FLOAT, [1], [2.0])}, "fewer sets"),
     ],
 )
@@ -134,6 +135,7 @@ def test_broken_trees_are_refused(changes: dict[str, Any], message: str):
     [
         ({"nodes_modes": ["BRANCH_ABOUT", "LEAF", "LEAF"]}, "BRANCH_ABOUT"),
         ({"nodes_truenodeids": [9, 0, 0]}, "no node 9"),
+        ({"target_ids": [-1, 2]}, r"weights are of \[-1, 2\]"),
     ],
 )
 def test_broken_regressors_are_refused(changes: dict[str, Any], message: str):
