@@ -81,7 +81,7 @@ def _nms(dets: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torc
         width = (torch.minimum(x2[i], x2[left]) - torch.maximum(x1[i], x1[left])).clamp(min=0)
         height = (torch.minimum(y2[i], y2[left]) - torch.maximum(y1[i], y1[left])).clamp(min=0)
         shared = width * height
-        left = left[~(shared / (area[i] + area[left] - shared) > iou_threshold)]
+        left = left[~((shared / (area[i] + area[left] - shared)).double() > iou_threshold)]
     return torch.stack(kept) if kept else scores.new_empty(0, dtype=torch.int64)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import torch
+
 from maiac.ir.dtypes import DType
 from maiac.ir.graph import Value
 
-from ..importer import Context, type_of
+from ..importer import Context, to_torch, type_of
 from .registry import aten
 
 _ALL = sys.maxsize  # how many boxes may be kept
@@ -18,10 +20,16 @@ _ALL = sys.maxsize  # how many boxes may be kept
 def nms(c: Context, boxes: Value, scores: Value, iou: float) -> Value:
     """The places of boxes[n 4] that no better one overlaps, the best first."""
     (n,) = type_of(scores).dims
-    limits = c.scalar(_ALL), c.scalar(float(iou))
+    limits = c.scalar(_ALL), c.emit("constant", value=_limit(iou, type_of(boxes).element), dtype=DType.F64)
     kept = c.emit("non_max_suppression", c.reshape(boxes, (1, n, 4)), c.reshape(scores, (1, 1, n)), *limits)
     places = c.emit("slice", kept, dim=1, start=2, end=3)
     return c.reshape(places, type_of(places).dims[:1])
+
+
+def _limit(iou: float, dtype: DType) -> float:
+    """The greatest number of the dtype up to a limit: torchvision compares in double precision, the operation in it."""
+    near = torch.tensor(iou, dtype=to_torch(dtype))
+    return float(near) if float(near) <= iou else float(near.nextafter(torch.tensor(-torch.inf, dtype=near.dtype)))
 
 
 @aten("torchvision::roi_align.default")

@@ -70,6 +70,16 @@ def test_exported(name: str):
     check(maiac.compile(model, args)(*args), name)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_overlap_is_held_against_the_limit_in_double_precision(dtype: torch.dtype):
+    """3/10 in single precision is more than 0.3, and in double precision it is not; 7/10 never is more than 0.7."""
+    for overlap, limit in ((3.0, 0.3), (7.0, 0.7)):
+        args = torch.tensor([[0, 0, 10, 1], [0, 0, overlap, 1]], dtype=dtype), torch.tensor([1.0, 0.5], dtype=dtype)
+        kept = [0] if overlap == 3 and dtype is torch.float32 else [0, 1]
+        assert maiac.compile(Call("nms", limit), args)(*args).tolist() == kept
+        assert Call("nms", limit)(*args).tolist() == kept
+
+
 @pytest.mark.parametrize("name", ONNX)
 def test_as_onnx(name: str, tmp_path: Path):
     model, args = CASES[name]
