@@ -9,7 +9,6 @@ where it takes no float32; the others hold those that take their dtype.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import random
 import warnings
@@ -54,7 +53,7 @@ def cases() -> Iterator[Case]:
 
 
 def check(info: Any, dtype: torch.dtype) -> None:
-    """All samples in one program, which takes a third of the time; where that fails, one by one."""
+    """All samples in one program, which takes a third of the time; where that fails, one by one as well."""
     # OpInfos of random operators set one seed each time; what a seed gives is checked here where it is promised.
     with mock.patch("torch.testing._internal.common_methods_invocations.wrapper_set_seed", _unseeded):
         _check(list(samples(info, dtype)), info.name)
@@ -65,9 +64,9 @@ def _unseeded(operator: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _check(found: list[Operator], name: str) -> None:
-    if len(found) > 1:
-        with contextlib.suppress(Exception):
-            return check_program(Together(found), name)
+    together = _fault_together(found, name)
+    if together is None:
+        return
     refusals: list[str] = []
     for i, sample in enumerate(found):
         try:
@@ -78,6 +77,19 @@ def _check(found: list[Operator], name: str) -> None:
             raise AssertionError(f"sample {i}: {type(error).__name__}: {error}") from error
     if len(refusals) == len(found):
         raise RefusedError(refusals[0] if refusals else "there are no samples")
+    if not isinstance(together, RefusedError):
+        raise AssertionError(f"only together: {type(together).__name__}: {together}") from together
+
+
+def _fault_together(found: list[Operator], name: str) -> Exception | None:
+    """What is wrong with the samples in one program; one alone is not tried here."""
+    if len(found) < 2:
+        return RefusedError("there is no other sample")
+    try:
+        check_program(Together(found), name)
+    except Exception as error:
+        return error
+    return None
 
 
 class Operator(torch.nn.Module):

@@ -9,7 +9,7 @@ import torch
 
 from . import opinfo
 from .opinfo import GROUPS, cases, compare
-from .suite import percent, run_case, summary
+from .suite import RefusedError, percent, run_case, summary
 
 SAMPLE = Path(__file__).with_name("opinfo_sample.txt")
 LEAST_PERCENT = {"float32": 97, "bfloat16": 95, "int64": 95, "bool": 95}
@@ -32,6 +32,19 @@ def test_most_operators_pass(group: str):
     outcomes = [run_case(case) for case in cases() if case.group == group]
     assert len(outcomes) >= 300
     assert percent(outcomes) >= LEAST_PERCENT[group], summary(outcomes)
+
+
+def test_samples_that_fail_only_together_fail(monkeypatch: pytest.MonkeyPatch):
+    def check(model: opinfo.Operator | opinfo.Together, name: str) -> None:
+        if isinstance(model, opinfo.Together):
+            raise fault
+
+    monkeypatch.setattr(opinfo, "check_program", check)
+    (case,) = (c for c in cases() if c.key == ("float32", "add"))
+    fault = RefusedError("no")
+    assert run_case(case).status == "pass"
+    fault = ValueError("mixed up")
+    assert run_case(case).reason == "AssertionError: only together: ValueError: mixed up"
 
 
 def test_what_differs_is_seen():
