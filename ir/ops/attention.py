@@ -101,7 +101,7 @@ def _(
         raise TypeFault(f"q is {q}, k is {k}, v is {v}; q and k share their last dim, k and v their last but one")
     if q.rank > 3:
         h, g = q.dims[-3], k.dims[-3]
-        if isinstance(h, int) and isinstance(g, int) and h % g:
+        if isinstance(h, int) and isinstance(g, int) and (h % g if g else h):
             raise TypeFault(f"{h} query heads are no multiple of {g} key heads")
         lead = (*broadcast([q.dims[:-3], k.dims[:-3], v.dims[:-3]]), h)
     else:

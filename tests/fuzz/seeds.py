@@ -106,6 +106,74 @@ def models() -> dict[str, bytes]:
     }  # fmt: skip
 
 
+_TREE: dict[str, Any] = {
+    "nodes_treeids": [0, 0, 0], "nodes_nodeids": [0, 1, 2], "nodes_featureids": [1, 0, 0],
+    "nodes_values": [0.5, 0.0, 0.0], "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+    "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0],
+}  # fmt: skip
+_WEIGHTS = {"treeids": [0, 0], "nodeids": [1, 2], "ids": [0, 1], "weights": [1.0, 2.0]}
+_TARGETS, _CLASSES = ({f"{what}_{k}": v for k, v in _WEIGHTS.items()} for what in ("target", "class"))
+_SUPPORT: dict[str, Any] = {
+    "kernel_type": "RBF", "kernel_params": [0.5, 0.0, 3.0], "support_vectors": [1.0] * 8, "rho": [0.5],
+}  # fmt: skip
+_NAMES: dict[str, Any] = {"classlabels_ints": [3, 5]}
+# Of ai.onnx.ml: the dims of f32 operands, and attributes.
+_ML: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
+    "TreeEnsembleRegressor": ([(2, 4)], {**_TREE, "n_targets": 2, **_TARGETS}),
+    "TreeEnsembleClassifier": ([(2, 4)], {**_TREE, "classlabels_int64s": [3, 5], **_CLASSES}),
+    "TreeEnsemble": (
+        [(2, 4)],
+        {
+            "nodes_featureids": [0], "nodes_splits": numpy_helper.from_array(np.ones(1, np.float32)),
+            "nodes_modes": numpy_helper.from_array(np.zeros(1, np.uint8)), "nodes_truenodeids": [0],
+            "nodes_trueleafs": [1], "nodes_falsenodeids": [1], "nodes_falseleafs": [1], "tree_roots": [0],
+            "leaf_targetids": [0, 0], "leaf_weights": numpy_helper.from_array(np.ones(2, np.float32)), "n_targets": 1,
+        },
+    ),
+    "LinearRegressor": ([(2, 4)], {"coefficients": [1.0] * 8, "intercepts": [0.5, 1.0], "targets": 2}),
+    "LinearClassifier": ([(2, 4)], {"coefficients": [1.0] * 8, "intercepts": [0.5, 1.0], **_NAMES}),
+    "SVMRegressor": ([(2, 4)], {**_SUPPORT, "coefficients": [1.0, -1.0], "n_supports": 2}),
+    "SVMClassifier": ([(2, 4)], {**_SUPPORT, **_NAMES, "coefficients": [1.0, -1.0], "vectors_per_class": [1, 1]}),
+    "Scaler": ([(2, 4)], {"offset": [1.0] * 4, "scale": [2.0]}),
+    "Imputer": ([(2, 4)], {"imputed_value_floats": [1.0] * 4, "replaced_value_float": 0.0}),
+    "FeatureVectorizer": ([(2, 4), (2, 1)], {"inputdimensions": [3, 2]}),
+    "OneHotEncoder": ([(2, 4)], {"cats_int64s": [1, 2]}),
+    "LabelEncoder": ([(2, 4)], {"keys_floats": [1.0, 2.0], "values_strings": ["a", "b"]}),
+}  # fmt: skip
+# Of com.microsoft: the same.
+_RUNTIME: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
+    "FusedConv": (
+        [(1, 2, 4, 4), (2, 2, 3, 3)],
+        {"activation": "LeakyRelu", "activation_params": [0.5], "pads": [1] * 4},
+    ),
+    "FusedGemm": ([(2, 4), (4, 3), (3,)], {"activation": "Relu", "transA": 0}),
+    "FusedMatMul": ([(2, 4), (3, 4)], {"transB": 1, "alpha": 2.0}),
+    "SkipLayerNormalization": ([(1, 2, 4), (1, 2, 4), (4,), (4,)], {"epsilon": 1e-5}),
+    "MultiHeadAttention": ([(1, 2, 8), (1, 2, 8), (1, 2, 8), (24,)], {"num_heads": 2}),
+    "Attention": ([(1, 2, 8), (8, 24), (24,)], {"num_heads": 2, "unidirectional": 1}),
+}
+
+
+def nodes() -> dict[str, bytes]:
+    """Models of one node of operators that ONNX's own checks know little of."""
+    ml = {name: _one(name, "ai.onnx.ml", *given) for name, given in _ML.items()}
+    return ml | {name: _one(name, "com.microsoft", *given) for name, given in _RUNTIME.items()}
+
+
+def _one(op: str, domain: str, shapes: Sequence[tuple[int, ...]], attrs: dict[str, Any]) -> bytes:
+    names = [f"x{i}" for i in range(len(shapes))]
+    outputs = ["y", "z"] if op.endswith("Classifier") else ["y"]
+    graph = helper.make_graph(
+        [helper.make_node(op, names, outputs, domain=domain, **attrs)],
+        "g",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip(names, shapes, strict=True)],
+        [helper.make_empty_tensor_value_info(n) for n in outputs],
+    )
+    version = 5 if op == "TreeEnsemble" else 1 if domain == "com.microsoft" else 3
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(domain, version)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+
+
 def _made(name: str) -> list[onnx.ValueInfoProto]:
     return [helper.make_empty_tensor_value_info(name)]
 
@@ -149,7 +217,7 @@ def linked(parts: dict[str, bytes], path: str) -> dict[str, bytes]:
 
 def main() -> None:
     """Write all seeds."""
-    for target, seeds in (("text", texts()), ("onnx", models()), ("artifact", artifacts())):
+    for target, seeds in (("text", texts()), ("onnx", models() | nodes()), ("artifact", artifacts())):
         (CORPUS / target).mkdir(parents=True, exist_ok=True)
         for name, data in seeds.items():
             (CORPUS / target / f"seed-{name}").write_bytes(data)

@@ -1,6 +1,7 @@
 """What is fuzzed: each target takes any bytes, and only numbered errors (MaiaError) may come out.
 
-``text``: Maia text through parser, printer and verifier. ``onnx``: a model's bytes through import and compilation.
+``text``: Maia text through parser, printer and verifier. ``onnx``: a model's bytes through import and compilation,
+of which no handler may trip over a node.
 ``artifact``: an archive, or what one is made of (see ``unpack``), through ``maiac.load``, and a run of what loads.
 """
 
@@ -11,13 +12,18 @@ import hashlib
 import io
 import json
 import re
+import traceback
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 import maiac
 from maiac import MaiaError
+from maiac.frontends.journal import INTERNAL
+from maiac.frontends.onnx.importer import UNREADABLE, survey_onnx
 from maiac.inputs import choose_sizes, random_inputs
 from maiac.ir import Module, parse, print_module, verify
 from maiac.ir.dims import evaluate
@@ -61,8 +67,32 @@ def fuzz_onnx(data: bytes) -> None:
         (folder / "weights.bin").write_bytes(bytes(256))
         (folder / "link.bin").symlink_to("../outside.bin")
         # What shows a fault alone is written where one stands.
-        with contextlib.chdir(folder), only_files_in(folder), at_most(PATIENCE), contextlib.suppress(MaiaError):
-            maiac.compile(path)
+        with contextlib.chdir(folder), only_files_in(folder), at_most(PATIENCE):
+            try:
+                maiac.compile(path)
+            except MaiaError:
+                look_for_slips(path)
+
+
+def look_for_slips(source: Path | onnx.ModelProto) -> None:
+    """Raise the error of a handler that tripped over a node, where a check should have told what is wrong with it."""
+    try:
+        faults = [fault.error for fault in survey_onnx(source).journal.faults]
+    except MaiaError as error:
+        faults = [error]
+    for fault in faults:
+        cause = fault.__cause__
+        if fault.code in (UNREADABLE, INTERNAL) and cause is not None and is_slip(cause):
+            raise cause
+
+
+def is_slip(error: BaseException) -> bool:
+    """Whether it comes from a handler, or from a library that one called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        f.filename.replace("\\", "/") for f in frames if Path(f.filename).is_relative_to(Path(maiac.__file__).parent)
+    ]
+    return bool(own) and "/frontends/onnx/handlers/" in own[-1]
 
 
 # **** artifacts ****

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import onnx_ir
+import torch
 
-from maiac.ir import Block, Dim, DimLike, DType, Module, Op, TensorType, Type, Value
+from maiac.ir import Block, Dim, DimLike, DType, Module, Op, TensorType, Type, UnrankedType, Value
 from maiac.ir.dims import sym
 from maiac.ir.errors import MaiaError
 from maiac.ir.graph import Location
+from maiac.ir.ops.values import FROM_TORCH
+from maiac.runtime.weights import HeldTensor
 
-from .known import INTEGERS, Array, Known, from_numpy, is_static
+from .known import INTEGERS, LIMIT, Array, Known, from_numpy, is_static
 from .types import dtype_of
 
 if TYPE_CHECKING:
@@ -112,9 +115,12 @@ class NodeContext:
         """The operand's number of dims."""
         return self.type(index).rank
 
-    def shape(self, index: int) -> tuple[DimLike, ...]:
-        """The operand's dims."""
-        return self.type(index).dims
+    def shape(self, index: int, rank: int | None = None) -> tuple[DimLike, ...]:
+        """The operand's dims; MAIA0223 where they are not ``rank`` many."""
+        type = self.type(index)
+        if rank is not None and type.rank != rank:
+            self.fail(f"input {index} is {type}; expected {rank} dims", "MAIA0223")
+        return type.dims
 
     def known(self, index: int) -> Array | None:
         """The elements of a small integer operand, where they are known."""
@@ -139,7 +145,7 @@ class NodeContext:
         if known is not None:
             return tuple(known.flat)
         type = self.type(index)
-        if type.rank > 1 or not type.is_static:
+        if type.rank > 1 or not type.is_static or type.dims > (LIMIT,):
             return None
         bound = self.slot(index).dims
         for block in self.importer.scopes:
@@ -166,7 +172,37 @@ class NodeContext:
         if found is None:
             return default
         value = found.value
-        return value.decode() if isinstance(value, bytes) else value
+        if not isinstance(value, bytes):
+            return value
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            self.fail(f"the attribute {name!r} is no text: {value!r}", "MAIA0223")
+
+    def need(self, name: str) -> Any:
+        """The value of an attribute without a default; MAIA0223 where it is missing."""
+        found = self.attr(name)
+        return self.fail(f"the attribute {name!r} is missing", "MAIA0223") if found is None else found
+
+    def choice(self, name: str, default: Any, options: Sequence[Any]) -> Any:
+        """An attribute of few values; MAIA0223 where it has none of them."""
+        found = self.attr(name, default)
+        if found not in options:
+            self.fail(f"{name} is {found!r}; expected one of {', '.join(map(str, options))}", "MAIA0223")
+        return found
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of strings; empty where it is not given."""
+        try:
+            return tuple(v.decode() if isinstance(v, bytes) else str(v) for v in self.attr(name) or ())
+        except UnicodeDecodeError:
+            self.fail(f"the attribute {name!r} holds what is no text", "MAIA0223")
+
+    def same_length(self, **lists: Sequence[Any]) -> None:
+        """MAIA0223 where lists that belong together differ in length."""
+        if len({len(given) for given in lists.values()}) > 1:
+            told = ", ".join(f"{name} has {len(given)}" for name, given in lists.items())
+            self.fail(f"its lists differ in length: {told}", "MAIA0223")
 
     def ints(self, name: str) -> list[int] | None:
         """A list of integers; None where it is not given."""
@@ -215,6 +251,13 @@ class NodeContext:
         """x with another element type; x itself where it has it."""
         return x if tensor_type(x).element is to else self.emit("cast", x, to=to)
 
+    def table(self, name: str, array: np.ndarray[Any, Any]) -> Value:
+        """Numbers of the node's attributes as a weight."""
+        held = torch.from_numpy(np.ascontiguousarray(array))
+        label = f"{self.node.name or self.node.outputs[0].name}.{name}"
+        type = TensorType(FROM_TORCH[held.dtype], tuple(array.shape))
+        return self.module.add_weight(label, type, HeldTensor(held))
+
     def reshape(self, x: Value, shape: Sequence[DimLike]) -> Value:
         """x under other dims; x itself where it has them."""
         return x if tensor_type(x).dims == tuple(shape) else self.emit("reshape", x, shape=tuple(shape))
@@ -250,8 +293,11 @@ class NodeContext:
 
 
 def tensor_type(value: Value) -> TensorType:
-    """The type of a value that is a tensor."""
-    assert isinstance(value.type, TensorType), f"{value} is not a tensor"
+    """The type of a value that must be a tensor: MAIA0223, or MAIA0225 where only its rank is missing."""
+    if isinstance(value.type, UnrankedType):
+        raise MaiaError("MAIA0225", f"the number of dims of {value} is not known")
+    if not isinstance(value.type, TensorType):
+        raise MaiaError("MAIA0223", f"{value} is {value.type}; expected a tensor")
     return value.type
 
 

@@ -52,14 +52,17 @@ def _schema_function(c: NodeContext) -> onnx_ir.Function | None:
 
 
 def _context_dependent(c: NodeContext, schema: Any) -> onnx.FunctionProto | None:
-    types = [_type_proto(c, i).SerializeToString() for i in range(len(c.inputs))]
+    types = [type_proto(c, i).SerializeToString() for i in range(len(c.inputs))]
     node = onnx_ir.serde.serialize_node(c.node)
     del node.attribute[:]
     for attr in c.attrs.values():
         node.attribute.append(onnx_ir.serde.serialize_attribute(attr))
     versions = schema.context_dependent_function_opset_versions
     usable = [v for v in versions if v <= max(c.opset, schema.since_version)] or list(versions)
-    made = schema.get_context_dependent_function_with_opset_version(max(usable), node.SerializeToString(), types)
+    try:
+        made = schema.get_context_dependent_function_with_opset_version(max(usable), node.SerializeToString(), types)
+    except Exception as error:
+        c.fail(f"ONNX cannot tell what it is made of: {' '.join(str(error).split())}", "MAIA0223")
     return onnx.FunctionProto.FromString(made) if made else None
 
 
@@ -74,7 +77,8 @@ def _fill_defaults(proto: onnx.FunctionProto, schema: Any) -> None:
                 proto.attribute.remove(name)
 
 
-def _type_proto(c: NodeContext, index: int) -> onnx.TypeProto:
+def type_proto(c: NodeContext, index: int) -> onnx.TypeProto:
+    """The type of an operand as ONNX writes it; an empty one where the operand is not given."""
     if not c.has(index):
         return onnx.TypeProto()
     slot = c.slot(index)

@@ -26,6 +26,7 @@ from .load import Source, load_model
 from .operators import describe, is_supported, node_name, operator_name, walk_nodes
 from .registry import Handler, find_handler, plain_domain
 from .reproducer import Operand, operands, reproduce
+from .schema import form_faults, inference_fault
 from .types import ONNX_DTYPES, DimTable, TransposedTensor, convert_type, dtype_of, static_shape, tensor_data
 
 assert handlers  # importing them fills the table
@@ -191,8 +192,20 @@ class Importer:
                 self.journal.fault(operator, error.message, error, self.reproducer(node))
         except Exception as error:
             if self.first_blame(node, str(error)):
-                self.journal.crash(UNREADABLE, operator, error, loc, self.reproducer(node))
+                self.stumble(node, operator, error)
         self.stand_in(node)
+
+    def stumble(self, node: onnx_ir.Node, operator: str, error: Exception) -> None:
+        """A handler broke: the node is to blame where ONNX's own inference refuses it."""
+        loc, why = self.location(node), ""
+        with contextlib.suppress(Exception):
+            why = inference_fault(self.context(node))
+        if not why:
+            self.journal.crash(UNREADABLE, operator, error, loc, self.reproducer(node))
+            return
+        fault = MaiaError("MAIA0223", f"{node.op_type}: {why}", loc=loc)
+        fault.__cause__ = error
+        self.journal.fault(operator, fault.message, fault, self.reproducer(node))
 
     def first_blame(self, node: onnx_ir.Node, why: str) -> bool:
         """Whether this has not been said of the node in this place."""
@@ -239,17 +252,21 @@ class Importer:
 
     def import_node(self, node: onnx_ir.Node) -> None:
         """Fold a node, hand it to its handler, or expand it by its function body."""
-        version = self.version(node)
-        resolved = [_resolve(a, self.given) for a in node.attributes.values()]
-        attrs = {a.name: a for a in resolved if a is not None}
-        c = NodeContext(self, node, version, attrs)
+        c = self.context(node)
+        own = (node.domain, node.op_type, node.overload) in self.model.functions
+        if not own and (faults := form_faults(c)):
+            c.fail("; ".join(faults), "MAIA0223")
         if plain_domain(node.domain) == "" and (folded := fold(c)) is not None:
             self.define(node, (folded,))
             return
-        key = (node.domain, node.op_type, node.overload)
-        handler = None if key in self.model.functions else find_handler(node.domain, node.op_type, version)
+        handler = None if own else find_handler(node.domain, node.op_type, c.opset)
         made = self.expand(c) if handler is None else self.handle(c, handler)
         self.define(node, made if isinstance(made, (tuple, list)) else (made,))
+
+    def context(self, node: onnx_ir.Node) -> NodeContext:
+        """What a handler sees of a node: attributes that refer to the call around it are those of the call."""
+        resolved = [_resolve(a, self.given) for a in node.attributes.values()]
+        return NodeContext(self, node, self.version(node), {a.name: a for a in resolved if a is not None})
 
     def handle(self, c: NodeContext, handler: Handler) -> Any:
         """Run a handler. One that returns NotImplemented leaves this form of its operator to the function body."""
@@ -396,6 +413,8 @@ class Importer:
 
     def import_region(self, graph: onnx_ir.Graph, args: Sequence[Type]) -> Block:
         """A subgraph as a region; it sees the values around it."""
+        if len(graph.inputs) != len(args):
+            raise MaiaError("MAIA0223", f"its graph has {len(graph.inputs)} inputs; expected {len(args)}")
         block = Block(args)
         for arg, formal in zip(block.args, graph.inputs, strict=True):
             arg.name = formal.name or ""

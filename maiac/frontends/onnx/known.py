@@ -304,7 +304,7 @@ def fold(c: NodeContext) -> Known | None:
             made = _each(lambda *v: fn(c, *v), *(k for k in given if k is not None))
         else:
             made = _STRUCTURAL[name](c, *given)
-    except _NotFoldableError:
+    except (_NotFoldableError, IndexError, ValueError):  # axes or places that are not there: the handler tells of them
         return None
     return _wrapped(Known(made, dtype)) if made.size <= LIMIT else None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +13,8 @@ from google.protobuf.message import DecodeError
 
 import onnx
 from maiac.ir.errors import MaiaError
+
+from .schema import CRASHING
 
 Source: TypeAlias = "onnx.ModelProto | str | Path"
 
@@ -132,10 +136,26 @@ def _with_shapes(model: onnx_ir.Model) -> onnx_ir.Model:
     from onnx_ir.passes.common import ShapeInferencePass
 
     try:
-        return ShapeInferencePass(strict_mode=False, data_prop=True)(model).model
+        with _hidden(model):
+            return ShapeInferencePass(strict_mode=False, data_prop=True)(model).model
     except Exception as error:
         _log.info("ONNX's shape inference gave up: %s", _first_line(error))
         return model
+
+
+@contextlib.contextmanager
+def _hidden(model: onnx_ir.Model) -> Generator[None]:
+    """Keep ONNX's inference from nodes at which it ends the process where it has no type of an operand."""
+    graphs = [model.graph, *model.functions.values()]
+    nodes = [n for g in graphs for n in onnx_ir.traversal.RecursiveGraphIterator(g) if n.op_type in CRASHING]
+    domains = [n.domain for n in nodes]
+    for node in nodes:
+        node.domain = "maiac.hidden"
+    try:
+        yield
+    finally:
+        for node, domain in zip(nodes, domains, strict=True):
+            node.domain = domain
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -65,6 +65,14 @@ def dtype_of(number: int) -> DType:
     return found
 
 
+def element_type(tensor: onnx_ir.TensorProtocol) -> DType:
+    """The element type of a tensor in the model; MAIA0226 where it has none that exists."""
+    try:
+        return dtype_of(tensor.dtype)
+    except ValueError as error:
+        raise MaiaError("MAIA0226", f"the tensor {tensor.name!r}: {error}") from error
+
+
 class DimTable:
     """Turns ONNX dims into IR dims; a dim_param is a symbol, or an expression over symbols."""
 
@@ -90,6 +98,8 @@ class DimTable:
     def dim(self, dim: int | onnx_ir.SymbolicDim) -> DimLike:
         """One dim; an unnamed one gets a fresh symbol."""
         if isinstance(dim, int):
+            if dim < 0:
+                raise MaiaError("MAIA0223", f"a dim of the model is {dim}")
             return dim
         text = dim.value
         if not text:

@@ -75,6 +75,8 @@ def selu(c: NodeContext) -> Value:
 def celu(c: NodeContext) -> Value:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))."""
     x, alpha = c[0], float(c.attr("alpha", 1.0))
+    if not alpha:
+        c.fail("alpha is 0", "MAIA0223")
     curved = _scaled(c, c.emit("expm1", _scaled(c, x, 1.0 / alpha)), alpha)
     return c.emit("where", c.emit("gt", x, c.const_like(0.0, x)), x, curved)
 

@@ -46,6 +46,8 @@ def _heads(c: NodeContext, index: int, attr: str) -> Value:
     """An operand as [n h t d]; one of three dims holds its heads side by side."""
     if c.rank(index) == 4:
         return c[index]
-    heads = int(c.attr(attr))
-    n, t, width = c.shape(index)
+    heads = int(c.need(attr))
+    n, t, width = c.shape(index, 3)
+    if heads < 1:
+        c.fail(f"{attr} is {heads}", "MAIA0223")
     return c.transpose(c.reshape(c[index], (n, t, heads, floordiv(width, heads))), (0, 2, 1, 3))

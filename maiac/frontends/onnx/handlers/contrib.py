@@ -108,6 +108,8 @@ def _activated(c: NodeContext, x: Value, params: list[Any]) -> Value:
     name = str(c.attr("activation", ""))
     if name in ("", "Relu", "Sigmoid", "Tanh"):
         return c.emit(name.lower(), x) if name else x
+    if len(params) < {"LeakyRelu": 1, "Clip": 2}.get(name, 0):
+        c.fail(f"its activation {name} has {len(params)} parameters", "MAIA0223")
     if name == "LeakyRelu":
         return c.emit("leaky_relu", x, slope=float(params[0]))
     if name == "Clip":

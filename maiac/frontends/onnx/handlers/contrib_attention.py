@@ -55,10 +55,10 @@ def group_query_attention(c: NodeContext) -> list[Value]:
     extra = [i for i in range(10, len(c.inputs)) if c.has(i)]
     if extra or c.attr("smooth_softmax", 0) or c.attr("qk_output", 0) or not c.attr("causal", 1) or c.wants(3):
         c.fail("biases, sinks, norms, quantized caches and outputs of scores are not supported")
-    heads, groups = int(c.attr("num_heads")), int(c.attr("kv_num_heads"))
+    heads, groups = _count(c, "num_heads"), _count(c, "kv_num_heads")
     q, k, v = _queries_keys_values(c, heads, groups)
     steps = tensor_type(q).dims[2]
-    past: DimLike = c.shape(3)[2] if c.has(3) else 0
+    past: DimLike = c.shape(3, 4)[2] if c.has(3) else 0
     if c.attr("do_rotary", 0):
         at = c[9] if c.has(9) else c.emit("iota", start=past, end=past + steps)
         q, k = (_turned(c, x, at, 7, bool(c.attr("rotary_interleaved", 0))) for x in (q, k))
@@ -79,7 +79,7 @@ def _queries_keys_values(c: NodeContext, heads: int, groups: int) -> list[Value]
     """[n heads t d] of each, from three operands or one."""
     if c.has(1):
         return [_heads(c, c[0], heads), _heads(c, c[1], groups), _heads(c, c[2], groups)]
-    size = floordiv(c.shape(0)[2], heads + 2 * groups)
+    size = floordiv(c.shape(0, 3)[2], heads + 2 * groups)
     parts = (heads * size, groups * size, groups * size)
     made = c.emit_op("split", c[0], dim=2, parts=parts).results
     return [_heads(c, x, n) for x, n in zip(made, (heads, groups, groups), strict=True)]
@@ -110,7 +110,7 @@ def multi_head_attention(c: NodeContext) -> list[Value]:
     """Attention of q[n t h*d] to k[n s h*d] and v, or to k and v [n h s d]."""
     if any(c.has(i) for i in (8, 9)) or not (c.has(1) and c.has(2)) or c.rank(0) != 3 or c.wants(3):
         c.fail("packed operands, cached beams and outputs of scores are not supported")
-    heads = int(c.attr("num_heads"))
+    heads = _count(c, "num_heads")
     given = [c[0], c[1], c[2]]
     if c.has(3):
         sizes = [tensor_type(x).dims[-1] if tensor_type(x).rank == 3 else 0 for x in given]
@@ -140,8 +140,16 @@ def _padding_mask(c: NodeContext, bias: Value | None) -> Value:
     return c.emit("where", kept, bias, c.const_like(float("-inf"), bias))
 
 
+def _count(c: NodeContext, name: str) -> int:
+    """A number of heads."""
+    found = int(c.need(name))
+    return found if found > 0 else c.fail(f"{name} is {found}", "MAIA0223")
+
+
 def _heads(c: NodeContext, x: Value, heads: DimLike) -> Value:
     """x[n t h*d] as [n h t d]."""
+    if tensor_type(x).rank != 3:
+        c.fail(f"an operand is {x.type}; expected 3 dims", "MAIA0223")
     n, t, width = tensor_type(x).dims
     return c.transpose(c.reshape(x, (n, t, heads, floordiv(width, heads))), (0, 2, 1, 3))
 
@@ -157,12 +165,12 @@ def packed_attention(c: NodeContext) -> list[Value]:
     """Attention of x[n t k] to itself and the past, queries, keys and values made by one matrix."""
     if c.attr("do_rotary", 0) or c.attr("past_present_share_buffer", 0) or c.has(6):
         c.fail("rotary positions and shared buffers of the past are not supported")
-    heads = int(c.attr("num_heads"))
+    heads = _count(c, "num_heads")
     q, k, v = _projected(c, heads)
     steps = tensor_type(q).dims[2]
     past: DimLike = 0
     if c.has(4):
-        past = c.shape(4)[3]
+        past = c.shape(4, 5)[3]
         old = [c.reshape(x, tensor_type(x).dims[1:]) for x in c.emit_op("split", c[4], dim=0, parts=(1, 1)).results]
         k, v = (c.emit("concat", before, x, dim=2) for before, x in zip(old, (k, v), strict=True))
     causal = bool(c.attr("unidirectional", 0))
@@ -212,7 +220,7 @@ def _stacked(c: NodeContext, k: Value, v: Value) -> Value:
 @onnx_op("EmbedLayerNormalization", domain=MICROSOFT)
 def embed_layer_norm(c: NodeContext) -> list[Value]:
     """Embeddings of words, positions and segments, their sum normed; with them how much of each row a mask leaves."""
-    rows, steps = c.shape(0)
+    rows, steps = c.shape(0, 2)
     total = c.emit("embedding", c[2], c[0])
     at = c[8] if c.has(8) else c.emit("iota", end=steps)
     total = c.emit("add", total, c.emit("embedding", c[3], at))

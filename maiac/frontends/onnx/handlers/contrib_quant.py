@@ -31,14 +31,17 @@ def matmul_nbits(c: NodeContext) -> Value:
 
     Without zero points codes count from the middle of their range, so that they are signed integers.
     """
-    bits, block = int(c.attr("bits", 4)), int(c.attr("block_size"))
-    n, k = int(c.attr("N")), int(c.attr("K"))
+    bits, block, n, k = int(c.attr("bits", 4)), *(int(c.need(name)) for name in ("block_size", "N", "K"))
+    if min(block, n, k) < 1:
+        c.fail(f"block_size is {block}, N is {n} and K is {k}; expected positive numbers", "MAIA0223")
     packed, scales = c.constant(1), c.constant(2)
     if c.has(4) or packed is None or scales is None or bits not in _SIGNED or c.attr("weight_prepacked", 0):
         c.fail("the weight must be part of the model, of 2, 4 or 8 bits, neither reordered nor packed beforehand")
     zeros = c.constant(3) if c.has(3) else None
     if c.has(3) and (zeros is None or zeros.dtype != np.uint8):
         c.fail("zero points must be packed integers that are part of the model")
+    if not c.dtype(2).is_float:
+        c.fail(f"scales are {c.type(2)}; expected floats", "MAIA0223")
     storage = (_SIGNED if zeros is None else _UNSIGNED)[bits]
     scheme = Quantized(storage, "group", (block,), c.dtype(2), zeros is not None)
 
@@ -125,7 +128,7 @@ def qlinear_average_pool(c: NodeContext) -> Value:
 def qlinear_softmax(c: NodeContext) -> Value:
     """Softmax of codes, as codes: along an axis, or before opset 13 over all dims from it on."""
     x, axis = _real(c, 0), int(c.attr("axis", -1))
-    if int(c.attr("opset")) >= 13:
+    if int(c.need("opset")) >= 13:
         y = c.emit("softmax", x, dim=axis)
     else:
         y = over_tail(c, lambda v: c.emit("softmax", v, dim=-1), axis, x)
@@ -147,7 +150,7 @@ def qgemm(c: NodeContext) -> Value:
 def qlinear_concat(c: NodeContext) -> Value:
     """Codes joined along an axis, each under its scale, as codes under one."""
     parts = [_real(c, i) for i in range(2, len(c.inputs), 3)]
-    return _codes(c, c.emit("concat", *parts, dim=int(c.attr("axis"))), 0, c.dtype(2))
+    return _codes(c, c.emit("concat", *parts, dim=int(c.need("axis"))), 0, c.dtype(2))
 
 
 def _real(c: NodeContext, first: int) -> Value:

@@ -39,7 +39,7 @@ def gemm(c: NodeContext) -> Value:
     a = c.emit("transpose", c[0], perm=(1, 0)) if c.attr("transA", 0) else c[0]
     bias = c.type(2) if c.has(2) else None
     wide = c.dtype(0) in WIDE
-    out = c.shape(1)[0 if c.attr("transB", 0) else 1]
+    out = c.shape(1, 2)[0 if c.attr("transB", 0) else 1]
     if alpha == beta == 1.0 and not wide and (bias is None or (bias.rank == 1 and bias.dims[0] == out)):
         w = c[1] if c.attr("transB", 0) else projection_weight(c, 1) or c.emit("transpose", c[1], perm=(1, 0))
         return c.emit("linear", a, w, c.opt(2))

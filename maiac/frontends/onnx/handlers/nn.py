@@ -28,7 +28,11 @@ def padding(
     if auto in ("NOTSET", "VALID"):
         pads = c.ints("pads") if auto == "NOTSET" else None
         pads = pads or [0] * (2 * count)
+        if len(pads) != 2 * count:
+            c.fail(f"pads has {len(pads)} numbers for {count} spatial dims", "MAIA0223")
         return tuple(p for i in range(count) for p in (pads[i], pads[i + count]))
+    if not len(sizes) == len(kernel) == len(stride) == len(dilation):
+        c.fail(f"kernel_shape, strides or dilations do not have {count} numbers", "MAIA0223")
     out: list[DimLike] = []
     for size, k, s, d in zip(sizes, kernel, stride, dilation, strict=True):
         reach = (k - 1) * d + 1

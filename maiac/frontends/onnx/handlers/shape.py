@@ -13,7 +13,9 @@ from maiac.ir.dims import bounds, floordiv, product
 from ..context import NodeContext, Slot, tensor_type
 from ..known import Known, known_array, scalar
 from ..registry import onnx_op
-from ..types import dtype_of, to_tensor
+from ..types import dtype_of, element_type, to_tensor
+
+MOST_DIMS = 64  # as in torch
 
 
 @onnx_op("Constant")
@@ -23,7 +25,7 @@ def constant(c: NodeContext) -> Any:
         tensor = c.attr("value")
         if not tensor.name:
             tensor.name = c.node.outputs[0].name
-        return Slot(dtype=dtype_of(tensor.dtype), tensor=tensor)
+        return Slot(dtype=element_type(tensor), tensor=tensor)
     for name, dtype in (
         ("value_int", np.int64),
         ("value_ints", np.int64),
@@ -68,12 +70,19 @@ def reshape(c: NodeContext) -> Value:
     known = c.ints("shape") if c.opset < 5 else c.known(1)
     if known is not None:
         return c.reshape(c[0], wanted_shape(c, c.shape(0), list(np.asarray(known, object).flat)))
-    rank = c.shape(1)[0]
-    if not isinstance(rank, int):
-        rank = c.hinted_rank()
+    rank = _length(c, 1)
+    rank = c.hinted_rank() if rank is None else rank
     if rank is None:
         c.fail("the number of dims of the result is not known")
     return c.emit("reshape_to", c[0], c[1], rank=rank, allow_zero=bool(c.attr("allowzero", 0)))
+
+
+def _length(c: NodeContext, index: int) -> int | None:
+    """How many elements a shape has that the run tells; None where that is not known."""
+    count = c.shape(index, 1)[0]
+    if isinstance(count, int) and count > MOST_DIMS:
+        c.fail(f"a result of {count} dims is not supported")
+    return count if isinstance(count, int) else None
 
 
 def wanted_shape(c: NodeContext, have: Sequence[DimLike], want: Sequence[DimLike]) -> list[DimLike]:
@@ -139,8 +148,8 @@ def expand(c: NodeContext) -> Value:
     known = c.known(1)
     if known is not None and not any(_open(c, h, w) for h, w in zip(c.shape(0)[::-1], known[::-1], strict=False)):
         return _expanded(c, c[0], list(known))
-    rank = c.shape(1)[0]
-    if not isinstance(rank, int):
+    rank = _length(c, 1)
+    if rank is None:
         c.fail("the number of dims of the shape is not known")
     return c.emit("expand_to", c[0], c[1], rank=max(rank, c.rank(0)))
 
@@ -222,8 +231,13 @@ def _sliced(
     steps: Sequence[int] | None,
 ) -> Value:
     x = c[0]
+    axes = range(len(starts)) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    c.same_length(starts=starts, ends=ends, axes=axes, steps=steps)
+    if not all(-c.rank(0) <= a < c.rank(0) for a in axes):
+        c.fail(f"axes are {list(axes)}, but the operand has {c.rank(0)} dims", "MAIA0223")
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        dim, step = i if axes is None else axes[i], 1 if steps is None else steps[i]
+        dim, step = axes[i], steps[i]
         size = tensor_type(x).dims[dim]
         if step == 1 and start == 0 and (end == size or (isinstance(end, int) and end >= 2**31 - 1)):
             continue
@@ -254,6 +268,8 @@ def pad(c: NodeContext) -> Value:
 
 def _padded(c: NodeContext, pads: Sequence[DimLike], axes: list[int], mode: str, value: Any) -> Value:
     rank = c.rank(0)
+    if len(pads) != 2 * len(axes):
+        c.fail(f"pads has {len(pads)} numbers for {len(axes)} axes", "MAIA0223")
     spread: list[DimLike] = [0] * (2 * rank)
     for i, axis in enumerate(axes):
         spread[2 * (axis % rank)], spread[2 * (axis % rank) + 1] = pads[i], pads[i + len(axes)]
@@ -298,13 +314,15 @@ def trilu(c: NodeContext) -> Value:
 def constant_of_shape(c: NodeContext) -> Value:
     """A tensor of one number."""
     fill = c.attr("value")
-    dtype = DType.F32 if fill is None else dtype_of(fill.dtype)
+    dtype = DType.F32 if fill is None else element_type(fill)
     value = 0.0 if fill is None else to_tensor(fill.numpy(), dtype).reshape(-1)[0].item()
     dims = c.dims(0)
+    if any(isinstance(d, int) and d < 0 for d in dims or ()):
+        c.fail(f"its shape is {list(map(str, dims or ()))}", "MAIA0223")
     if dims is not None and _signs_known(c, list(dims)):
         return c.emit("full", value=value, dtype=dtype, shape=dims)
-    rank = c.shape(0)[0]
-    if not isinstance(rank, int):
+    rank = _length(c, 0)
+    if rank is None:
         c.fail("the number of dims is not known")
     return c.emit("full_to", c[0], value=value, dtype=dtype, rank=rank)
 
@@ -328,7 +346,7 @@ def range_(c: NodeContext) -> Value:
 @onnx_op("EyeLike")
 def eye_like(c: NodeContext) -> Value:
     """Ones on a diagonal."""
-    rows, columns = c.shape(0)
+    rows, columns = c.shape(0, 2)
     dtype = dtype_of(c.attr("dtype")) if c.attrs.get("dtype") else c.dtype(0)
     down = c.reshape(c.emit("iota", start=c.attr("k", 0), end=rows + c.attr("k", 0)), (rows, 1))
     across = c.reshape(c.emit("iota", end=columns), (1, columns))

@@ -28,7 +28,7 @@ def string_split(c: NodeContext) -> list[Value]:
 @onnx_op("StringNormalizer")
 def string_normalizer(c: NodeContext) -> Value:
     """Strings without stop words, in one case."""
-    words = tuple(_text(w) for w in c.attr("stopwords") or ())
+    words = c.texts("stopwords")
     case = str(c.attr("case_change_action", "NONE")).lower()
     return c.emit("string_normalize", c[0], case=case, stopwords=words, sensitive=bool(c.attr("is_case_sensitive", 0)))
 
@@ -58,13 +58,14 @@ def label_encoder(c: NodeContext) -> Value:
         default = _elements(c.attr("default_tensor"))[0][0]
     elif default is None:
         default = {"str": "_Unused"}.get(str(to), -1 if to.is_integer else -0.0)
+    c.same_length(keys=keys, values=values)
     return c.emit("look_up", c[0], to=to, keys=keys, values=values, default=default)
 
 
 @onnx_op("TfIdfVectorizer")
 def tf_idf(c: NodeContext) -> Value:
     """Counts of n-grams, weighted or not."""
-    pool = [_text(v) for v in c.attr("pool_strings") or c.attr("pool_int64s")]
+    pool: list[str | int] = [*c.texts("pool_strings")] or [*(c.ints("pool_int64s") or ())]
     starts = [*(c.ints("ngram_counts") or []), len(pool)]
     ngrams: list[tuple[Any, ...]] = []
     for n, (start, end) in enumerate(itertools.pairwise(starts), 1):
@@ -85,9 +86,10 @@ def tf_idf(c: NodeContext) -> Value:
 def _labels(c: NodeContext, what: str) -> tuple[tuple[Any, ...], DType, str]:
     for kind, dtype in _KINDS.items():
         if c.attrs.get(f"{what}_{kind}") is not None:
-            return tuple(_text(v) for v in c.attr(f"{what}_{kind}")), dtype, kind
+            name = f"{what}_{kind}"
+            return c.texts(name) if kind == "strings" else tuple(c.attr(name)), dtype, kind
     if c.attrs.get(f"{what}_tensor") is None:
-        c.fail(f"it has no {what}")
+        c.fail(f"it has no {what}", "MAIA0223")
     return *_elements(c.attr(f"{what}_tensor")), "tensor"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from maiac.ir import DType, TensorType, Value
+from maiac.ir.dims import product
 
 from ..context import NodeContext, tensor_type
 from ..derivative import derived, operations_between
@@ -19,7 +20,9 @@ def _per_tensor(
     """A handler that applies a step to each optimized tensor; operands and results lie group by group."""
 
     def handler(c: NodeContext) -> list[Value]:
-        count = (len(c.inputs) - 2) // groups
+        count, rest = divmod(len(c.inputs) - 2, groups)
+        if rest:
+            c.fail(f"it has {len(c.inputs) - 2} operands after rate and count; expected {groups} a tensor", "MAIA0223")
         made = [step(c, [c[2 + g * count + i] for g in range(groups)]) for i in range(count)]
         return [row[k] for k in range(groups - 1) for row in made]
 
@@ -98,15 +101,18 @@ def binarizer(c: NodeContext) -> Value:
 @onnx_op("ArrayFeatureExtractor", domain="ai.onnx.ml")
 def array_feature_extractor(c: NodeContext) -> Value:
     """Columns of the last dim."""
-    return c.emit("gather", c[0], c.reshape(c[1], (c.shape(1)[-1],)), dim=c.rank(0) - 1)
+    return c.emit("gather", c[0], c.reshape(c[1], (product(c.shape(1)),)), dim=c.rank(0) - 1)
 
 
 @onnx_op("Gradient", domain=DOMAIN)
 def gradient(c: NodeContext) -> list[Value]:
     """dy/dx for each of ``xs``, at the operands: a function of its own, which PyTorch derives from reference bodies."""
     named = {v.name: slot for v, slot in c.importer.slots.items() if v.name}
-    names = [*(c.attr("xs") or ()), *(c.attr("zs") or ()), c.attr("y")]
-    *inputs, y = (c.importer.value_of(named[n if isinstance(n, str) else n.decode()]) for n in names)
+    names = [*c.texts("xs"), *c.texts("zs"), str(c.need("y"))]
+    unknown = [n for n in names if n not in named]
+    if unknown:
+        c.fail(f"it names {', '.join(unknown)}, which nothing computes", "MAIA0223")
+    *inputs, y = (c.importer.value_of(named[n]) for n in names)
     ops, others = operations_between(inputs, y)
     values = [*inputs, *others]
     if any(op.regions for op in ops) or not all(isinstance(v.type, TensorType) and v.type.is_static for v in values):

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
-from maiac.ir import DType, TensorType, Value
-from maiac.ir.ops.values import FROM_TORCH
-from maiac.runtime.weights import HeldTensor
+from maiac.ir import DType, Value
 
 from ..context import NodeContext, tensor_type
 from ..registry import onnx_op
+from .scores import class_labels, class_names, of_both, transformed
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
 EQUAL, MEMBER = 4, 6
@@ -50,34 +48,54 @@ class Forest:
 @onnx_op("TreeEnsemble", domain="ai.onnx.ml", since=5)
 def tree_ensemble(c: NodeContext) -> Value:
     """Trees by the indices of nodes and leaves, with tests for membership in sets."""
-    ends = {
-        name: (c.ints(f"nodes_{name}nodeids") or [], c.ints(f"nodes_{name}leafs") or []) for name in ("true", "false")
-    }
-    yes, no = ([~i if is_leaf else i for i, is_leaf in zip(*ends[name], strict=True)] for name in ("true", "false"))
-    modes = [int(m) for m in _numbers(c, "nodes_modes")]
-    missing = c.ints("nodes_missing_value_tracks_true") or [0] * len(modes)
-    forest = Forest(
-        c.ints("nodes_featureids") or [], [float(v) for v in _numbers(c, "nodes_splits")], modes, yes, no,
-        [bool(m) for m in missing],
-    )  # fmt: skip
-    # A tree that is one leaf has a node whose ends are both that leaf.
-    forest.roots = [yes[r] if yes[r] == no[r] and yes[r] < 0 else r for r in c.ints("tree_roots") or []]
+    forest = _forest_of_indices(c)
+    modes = list(forest.mode)
     members = _sets(c)
     for node in [i for i, m in enumerate(modes) if m == MEMBER]:
         if not members:
             c.fail("membership_values has fewer sets than there are nodes that test for membership", "MAIA0223")
         forest.add_equal(node, members.pop(0))
     weights, targets = _numbers(c, "leaf_weights"), c.ints("leaf_targetids") or []
-    reduce = ("mean", "sum", "min", "max")[int(c.attr("aggregate_function", 1))]
+    c.same_length(leaf_weights=weights, leaf_targetids=targets)
+    reduce = ("mean", "sum", "min", "max")[c.choice("aggregate_function", 1, range(4))]
     given = [(i, t, w) for i, (t, w) in enumerate(zip(targets, weights, strict=True))]
-    leaf = _leaves(c, given, len(targets), int(c.attr("n_targets")), reduce)
-    return transformed(c, _emit(c, forest, leaf, reduce), _AFTER[int(c.attr("post_transform", 0))])
+    leaf = _leaves(c, given, len(targets), _targets(c), reduce)
+    after = _AFTER[c.choice("post_transform", 0, range(len(_AFTER)))]
+    return transformed(c, _emit(c, forest, leaf, reduce), after)
+
+
+def _targets(c: NodeContext) -> int:
+    count = int(c.need("n_targets"))
+    return count if count > 0 else c.fail(f"n_targets is {count}", "MAIA0223")
+
+
+def _forest_of_indices(c: NodeContext) -> Forest:
+    """The forest as the attributes of TreeEnsemble list it."""
+    names = ("featureids", "truenodeids", "trueleafs", "falsenodeids", "falseleafs")
+    columns = {f"nodes_{n}": c.ints(f"nodes_{n}") or [] for n in names}
+    modes, splits = [int(m) for m in _numbers(c, "nodes_modes")], [float(v) for v in _numbers(c, "nodes_splits")]
+    missing = c.ints("nodes_missing_value_tracks_true") or [0] * len(modes)
+    c.same_length(nodes_modes=modes, nodes_splits=splits, nodes_missing_value_tracks_true=missing, **columns)
+    strange = sorted(set(modes) - set(range(MEMBER + 1)))
+    if strange:
+        c.fail(f"nodes have the modes {strange}, which do not exist", "MAIA0223")
+    features, *ends = columns.values()
+    yes, no = (
+        [~i if is_leaf else i for i, is_leaf in zip(nodes, leaves, strict=True)]
+        for nodes, leaves in (ends[:2], ends[2:])
+    )
+    roots = c.ints("tree_roots") or []
+    if not all(0 <= r < len(yes) for r in roots):
+        c.fail("a tree has its root at a node that is not there", "MAIA0223")
+    # A tree that is one leaf has a node whose ends are both that leaf.
+    roots = [yes[r] if yes[r] == no[r] and yes[r] < 0 else r for r in roots]
+    return Forest(features, splits, modes, yes, no, [bool(m) for m in missing], roots)
 
 
 @onnx_op("TreeEnsembleRegressor", domain="ai.onnx.ml")
 def tree_ensemble_regressor(c: NodeContext) -> Value:
     """The older form: nodes by the ids of tree and node, leaves among them."""
-    y = _named_trees(c, "target", int(c.attr("n_targets")), _REDUCE[str(c.attr("aggregate_function", "SUM"))])
+    y = _named_trees(c, "target", _targets(c), _REDUCE[c.choice("aggregate_function", "SUM", list(_REDUCE))])
     return transformed(c, y, str(c.attr("post_transform", "NONE")))
 
 
@@ -96,50 +114,36 @@ def tree_ensemble_classifier(c: NodeContext) -> list[Value]:
     return [class_names(c, at, labels), of_both(c, score, str(c.attr("post_transform", "NONE")), positive)]
 
 
-def class_labels(c: NodeContext) -> tuple[int | str, ...]:
-    """The names of classes."""
-    words = tuple(v.decode() if isinstance(v, bytes) else str(v) for v in c.attr("classlabels_strings") or ())
-    return words or tuple(c.ints("classlabels_ints") or c.ints("classlabels_int64s") or ())
-
-
-def class_names(c: NodeContext, at: Value, labels: tuple[int | str, ...]) -> Value:
-    """Positions of classes as their names."""
-    if labels and isinstance(labels[0], str):
-        keys = tuple(range(len(labels)))
-        return c.emit("look_up", at, to=DType.STR, keys=keys, values=labels, default="")
-    return c.emit("gather", table(c, "labels", np.asarray(labels, np.int64)), at, dim=0)
-
-
-def of_both(c: NodeContext, score: Value, how: str, positive: bool) -> Value:
-    """[n 2] from the score [n 1] of the second class, which is a share where it is positive."""
-    if how == "PROBIT":
-        c.fail("PROBIT of one score is not supported")
-    if positive and how != "LOGISTIC":
-        return c.emit("concat", c.emit("sub", c.const_like(1.0, score), score), score, dim=1)
-    both = c.emit("concat", c.emit("neg", score), score, dim=1)
-    return c.emit("sigmoid", both) if how == "LOGISTIC" else both
-
-
 def _named_trees(c: NodeContext, what: str, targets: int, reduce: str) -> Value:
     """[n targets] of trees by the ids of tree and node; weights are of a ``target`` or ``class``.
 
     Where there is one target only, weights are of that, whatever its number.
     """
-    names = list(zip(c.ints("nodes_treeids") or [], c.ints("nodes_nodeids") or [], strict=True))
-    modes = [m.decode() if isinstance(m, bytes) else str(m) for m in c.attr("nodes_modes") or ()]
-    forest, leaves = _forest_of_names(c, names, modes)
-    ids = [i if targets > 1 else 0 for i in c.ints(f"{what}_ids") or []]
-    of = zip(c.ints(f"{what}_treeids") or [], c.ints(f"{what}_nodeids") or [], strict=True)
-    given = [(leaves[name], i, w) for name, i, w in zip(of, ids, _numbers(c, f"{what}_weights"), strict=True)]
+    forest, leaves = _forest_of_names(c)
+    columns = {f"{what}_{n}": c.ints(f"{what}_{n}") or [] for n in ("treeids", "nodeids", "ids")}
+    weights = _numbers(c, f"{what}_weights")
+    c.same_length(**columns, **{f"{what}_weights": weights})
+    given: list[tuple[int, int, float]] = []
+    for tree, node, target, weight in zip(*columns.values(), weights, strict=True):
+        if (tree, node) not in leaves:
+            c.fail(f"a weight is of node {node} of tree {tree}, which is no leaf", "MAIA0223")
+        given.append((leaves[tree, node], target if targets > 1 else 0, weight))
     y = c.cast(_emit(c, forest, _leaves(c, given, len(leaves), targets, reduce), reduce), DType.F32)
     base = _numbers(c, "base_values")
-    return c.emit("add", y, table(c, "base", np.asarray(base, np.float32))) if len(base) else y
+    return c.emit("add", y, c.table("base", np.asarray(base, np.float32))) if len(base) else y
 
 
-def _forest_of_names(
-    c: NodeContext, names: list[tuple[int, int]], modes: list[str]
-) -> tuple[Forest, dict[tuple[int, int], int]]:
+def _forest_of_names(c: NodeContext) -> tuple[Forest, dict[tuple[int, int], int]]:
     """The forest, and the numbers of its leaves. The first node of each tree is its root."""
+    columns = {
+        f"nodes_{n}": c.ints(f"nodes_{n}") or []
+        for n in ("treeids", "nodeids", "featureids", "truenodeids", "falsenodeids")
+    }
+    modes, splits = c.texts("nodes_modes"), _numbers(c, "nodes_values")
+    missing = c.ints("nodes_missing_value_tracks_true") or [0] * len(modes)
+    c.same_length(nodes_modes=modes, nodes_values=splits, nodes_missing_value_tracks_true=missing, **columns)
+    trees, nodes, features, yes, no = columns.values()
+    names = list(zip(trees, nodes, strict=True))
     inner = [i for i, m in enumerate(modes) if m != "LEAF"]
     place = {names[i]: at for at, i in enumerate(inner)}
     leaves = {names[i]: at for at, i in enumerate(i for i, m in enumerate(modes) if m == "LEAF")}
@@ -152,9 +156,6 @@ def _forest_of_names(
             return ~leaves[name]
         return place[name] if name in place else c.fail(f"tree {name[0]} has no node {name[1]}", "MAIA0223")
 
-    yes, no = (c.ints(f"nodes_{n}nodeids") or [] for n in ("true", "false"))
-    features, splits = c.ints("nodes_featureids") or [], _numbers(c, "nodes_values")
-    missing = c.ints("nodes_missing_value_tracks_true") or [0] * len(names)
     forest = Forest(
         [features[i] for i in inner],
         [float(splits[i]) for i in inner],
@@ -175,7 +176,8 @@ def _numbers(c: NodeContext, name: str) -> Any:
     for given in (name, f"{name}_as_tensor"):
         found = c.attr(given)
         if found is not None:
-            return found.numpy() if hasattr(found, "numpy") else found
+            tensor = c.tensor_attr(given) if hasattr(found, "numpy") else None
+            return found if tensor is None else tensor.reshape(-1)
     return []
 
 
@@ -208,19 +210,20 @@ def _leaves(
 
 def _emit(c: NodeContext, forest: Forest, leaf: np.ndarray[Any, Any], reduce: str) -> Value:
     _check(c, forest, len(leaf))
+    _check_features(c, forest)
     x = c[0] if c.dtype(0) in (DType.F32, DType.F64) else c.cast(c[0], DType.F32)
     integers = {n: np.asarray(getattr(forest, n), np.int64) for n in ("feature", "yes", "no", "roots")}
     y = c.emit(
         "tree_ensemble",
         x,
-        table(c, "feature", integers["feature"]),
-        table(c, "split", np.asarray(forest.split, leaf.dtype)),
-        table(c, "mode", np.asarray(forest.mode, np.int8)),
-        table(c, "yes", integers["yes"]),
-        table(c, "no", integers["no"]),
-        table(c, "missing", np.asarray(forest.missing, np.bool_)),
-        table(c, "roots", integers["roots"]),
-        table(c, "leaf", leaf),
+        c.table("feature", integers["feature"]),
+        c.table("split", np.asarray(forest.split, leaf.dtype)),
+        c.table("mode", np.asarray(forest.mode, np.int8)),
+        c.table("yes", integers["yes"]),
+        c.table("no", integers["no"]),
+        c.table("missing", np.asarray(forest.missing, np.bool_)),
+        c.table("roots", integers["roots"]),
+        c.table("leaf", leaf),
         reduce=reduce,
     )
     if reduce in ("sum", "mean") or np.isfinite(leaf).all():
@@ -243,27 +246,9 @@ def _check(c: NodeContext, forest: Forest, leaves: int) -> None:
     c.fail("nodes of a tree lead back to themselves", "MAIA0223")
 
 
-def table(c: NodeContext, name: str, array: np.ndarray[Any, Any]) -> Value:
-    """Numbers of a node's attributes as a weight."""
-    held = torch.from_numpy(np.ascontiguousarray(array))
-    label = f"{c.node.name or c.node.outputs[0].name}.{name}"
-    return c.module.add_weight(label, TensorType(FROM_TORCH[held.dtype], tuple(array.shape)), HeldTensor(held))
-
-
-def transformed(c: NodeContext, y: Value, how: str) -> Value:
-    """The reduced weights as what they stand for."""
-    if how == "NONE":
-        return y
-    if how == "SOFTMAX":
-        return c.emit("softmax", y, dim=-1)
-    if how == "LOGISTIC":
-        return c.emit("sigmoid", y)
-    if how == "PROBIT":
-        centered = c.emit("sub", c.emit("mul", y, c.const_like(2.0, y)), c.const_like(1.0, y))
-        return c.emit("mul", c.emit("erfinv", centered), c.const_like(2**0.5, y))
-    if how != "SOFTMAX_ZERO":
-        c.fail(f"post_transform is {how!r}", "MAIA0223")
-    # Softmax among what is not 0; zeros stay.
-    zero = c.emit("eq", y, c.const_like(0.0, y))
-    soft = c.emit("softmax", c.emit("where", zero, c.const_like(float("-inf"), y), y), dim=-1)
-    return c.emit("where", zero, c.const_like(0.0, y), soft)
+def _check_features(c: NodeContext, forest: Forest) -> None:
+    """MAIA0223 where nodes test columns that rows do not have."""
+    width = c.shape(0, 2)[1]
+    strange = [f for f in forest.feature if f < 0 or (isinstance(width, int) and f >= width)]
+    if strange:
+        c.fail(f"nodes test feature {strange[0]}, but rows have {width}", "MAIA0223")

@@ -165,7 +165,7 @@ def test_an_element_without_a_category_stops_the_run_where_it_must_have_one():
         ("SVMClassifier", {**machine(3, "RBF"), "prob_a": [1.0] * 3, "prob_b": [0.0] * 3}, "more than two"),
         ("Normalizer", {"norm": "L9"}, "L9"),
         ("Imputer", {"replaced_value_float": 1.0}, "empty"),
-        ("FeatureVectorizer", {"inputdimensions": [1, 2]}, "input 1 is missing"),
+        ("FeatureVectorizer", {"inputdimensions": [1, 2]}, "does not name a width for each input"),
     ],
 )
 def test_forms_that_are_refused(op: str, attrs: dict[str, Any], message: str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -205,3 +206,65 @@ def test_shapes_that_cannot_be_known_are_left_to_the_run(shape: list[int]):
 def test_a_range_without_a_step_is_refused():
     numbers = [helper.make_node("Constant", [], [n], value_int=v) for n, v in (("a", 0), ("b", 9), ("d", 0))]
     refused("MAIA0223", model(*numbers, helper.make_node("Range", ["a", "b", "d"], ["y"])))
+
+
+# **** nodes that are not of their operator's form ****
+
+
+def told(source: onnx.ModelProto, code: str = "MAIA0223") -> str:
+    error = refused(code, source)
+    assert error.loc is not None and error.loc.name == "n"
+    return error.message
+
+
+def test_all_that_is_wrong_with_a_node_s_form_is_told_at_once():
+    node = helper.make_node("MultiHeadAttention", [], ["y"], name="n", domain="com.microsoft", scale=2)
+    message = told(model(node, domains=("com.microsoft",)))
+    assert "it has 0 inputs; expected at least 1" in message
+    assert "the attribute 'num_heads' is missing" in message
+    assert "the attribute 'scale' is of type INT; expected FLOAT" in message
+
+
+def test_attributes_that_a_call_does_not_give_are_missing():
+    inner = helper.make_node("LRN", ["a"], ["b"], name="n")
+    size = inner.attribute.add(name="size", ref_attr_name="width", type=onnx.AttributeProto.INT)
+    assert size.ref_attr_name == "width"
+    made = model(helper.make_node("Layer", ["x"], ["y"], name="call", domain="own"), domains=("own",))
+    made.functions.append(
+        helper.make_function("own", "Layer", ["a"], ["b"], [inner], [helper.make_opsetid("", 20)], ["width"])
+    )
+    assert "the attribute 'size' is missing" in refused("MAIA0223", made).message
+
+
+def test_what_onnx_cannot_infer_of_a_node_is_told_in_its_words():
+    message = told(model(helper.make_node("DepthToSpace", ["x"], ["y"], name="n", blocksize=2)))
+    assert "Input tensor must be 4-dimensional" in message
+
+
+def test_inference_that_would_end_the_process_is_not_asked():
+    nodes = [helper.make_node("Frobnicate", ["x"], ["a"], domain="acme"), helper.make_node("EyeLike", ["a"], ["y"])]
+    for node in (nodes[1], helper.make_node("RegexFullMatch", ["a"], ["y"], pattern="a")):
+        refused("MAIA0220", model(nodes[0], node, domains=("acme",)))
+
+
+def test_negative_sizes_are_refused():
+    shape = helper.make_node("Constant", [], ["s"], value_ints=[-5])
+    assert "-5" in told(model(shape, helper.make_node("ConstantOfShape", ["s"], ["y"], name="n")))
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs", "message"),
+    [
+        ("TreeEnsembleRegressor", {"nodes_treeids": [0]}, "the attribute 'n_targets' is missing"),
+        ("TreeEnsembleRegressor", {"n_targets": 1, "nodes_treeids": [0]}, "lists differ in length: nodes_modes has 0"),
+        ("SVMRegressor", {"coefficients": [1.0]}, "rho has 0 numbers, not 1"),
+        ("SVMRegressor", {"n_supports": 2, "rho": [1.0], "support_vectors": [1.0]}, "do not make 2 rows"),
+        ("OneHotEncoder", {"zeros": 1}, "it has no categories"),
+        ("CategoryMapper", {"cats_int64s": [1, 2], "cats_strings": ["a"]}, "cats_int64s has 2, cats_strings has 1"),
+        ("LabelEncoder", {"keys_floats": [1.0], "values_floats": [1.0, 2.0]}, "keys has 1, values has 2"),
+    ],
+)
+def test_attributes_of_ai_onnx_ml_that_do_not_fit(op: str, attrs: dict[str, Any], message: str):
+    made = model(helper.make_node(op, ["x"], ["y"], name="n", domain="ai.onnx.ml", **attrs))
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    assert message in told(made)
