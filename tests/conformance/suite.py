@@ -192,9 +192,11 @@ def _line(name: str, outcomes: Sequence[Outcome]) -> str:
     count = Counter(o.status for o in outcomes)
     host = sum(o.host and o.status == "pass" for o in outcomes)
     tried = count["pass"] + count["fail"]
-    notes = [f"{count['refused']} refused by the exporter"] * bool(count["refused"]) + [f"{host} on the host"] * bool(
-        host
-    )
+    notes: list[str] = []
+    if count["refused"]:
+        notes.append(f"{count['refused']} refused by the exporter")
+    if host:
+        notes.append(f"{host} on the host")
     note = f"  {', '.join(notes)}" if notes else ""
     return f"{name:24} {count['pass']:5} of {tried:5}  ({percent(outcomes):.1f}%){note}"
 
