@@ -15,6 +15,7 @@ _FAMILIES = (
     "reduce",
     "shape",
     "index",
+    "storage",
     "histogram",
     "select",
     "create",

@@ -10,7 +10,6 @@ from maiac.ir.graph import Value
 
 from ..importer import Context, Number, type_of
 from .registry import Unsupported, aten
-from .shape import storage_start
 
 
 @aten("embedding.default")
@@ -126,15 +125,6 @@ def put(c: Context, x: Value, indices: Value, source: Value, accumulate: bool = 
     """x with elements written, or added, at places that count through all of it."""
     flat, at, values = (c.reshape(v, (type_of(v).elements(),)) for v in (x, indices, source))
     return c.reshape(c.emit("index_put", flat, values, at, dims=(0,), accumulate=accumulate), type_of(x).dims)
-
-
-@aten("as_strided_scatter.default")
-def as_strided_scatter(c: Context, x: Value, source: Value, size: Any, stride: Any, offset: Any = None) -> Value:
-    """x with elements at strides of its storage replaced."""
-    start = storage_start(c, x, size, stride, offset)
-    places = c.reshape(c.emit("iota", end=type_of(x).elements()), type_of(x).dims)
-    at = c.emit("as_strided", places, size=tuple(size), stride=tuple(stride), offset=start)
-    return put(c, x, at, source)
 
 
 @aten("index_copy.default", "index_fill.int_Scalar")
