@@ -263,6 +263,21 @@ def test_a_fault_inside_a_function_or_a_loop_is_told_once():
     assert error.code == "MAIA0105" and error.details == ()
 
 
+def test_a_node_in_a_function_is_shown_with_the_attributes_of_the_call():
+    made = model("g (float[2, 3] x) => (float[2, 3] y) { y = own.Layer <width = 3> (x) }")
+    inner = helper.make_node("DepthToSpace", ["a"], ["b"])
+    inner.attribute.add(name="blocksize", ref_attr_name="width", type=onnx.AttributeProto.INT)
+    opsets = [helper.make_opsetid("", 13)]
+    made.functions.append(helper.make_function("own", "Layer", ["a"], ["b"], [inner], opsets, ["width"]))
+    made.opset_import.append(helper.make_opsetid("own", 1))
+    error = refused(made)
+    assert error.code == "MAIA0223"
+    (path,) = error.reproducers
+    alone = onnx.load(path)
+    assert alone.graph.node[0].attribute[0].i == 3 and not alone.graph.node[0].attribute[0].ref_attr_name
+    assert {o.domain: o.version for o in alone.opset_import}[""] == 13
+
+
 def test_a_node_that_no_handler_can_read_has_a_file(monkeypatch: pytest.MonkeyPatch):
     from maiac.frontends.onnx import registry
 

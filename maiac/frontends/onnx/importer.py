@@ -23,7 +23,7 @@ from .context import NodeContext, Slot
 from .functions import expansion
 from .known import Known, fold, is_static
 from .load import Source, load_model
-from .operators import describe, is_supported, node_name, operator_name, walk_nodes
+from .operators import describe, is_supported, node_name, operator_name, resolve, walk_nodes
 from .registry import Handler, find_handler, plain_domain
 from .reproducer import Operand, operands, reproduce
 from .schema import form_faults, inference_fault
@@ -239,7 +239,8 @@ class Importer:
     def reproducer(self, node: onnx_ir.Node) -> Maker:
         """How to write a file with this node alone."""
         known = {v.name or "": self.known_of(v) for v in operands(node)}  # known now, not later
-        return lambda: reproduce(self, node, known)
+        given, opsets = self.given, self.opsets  # those of the function that we are in
+        return lambda: reproduce(self, node, known, given, opsets)
 
     def known_of(self, value: onnx_ir.Value) -> Operand:
         """What is known about a value while importing: its elements, or its type."""
@@ -265,7 +266,7 @@ class Importer:
 
     def context(self, node: onnx_ir.Node) -> NodeContext:
         """What a handler sees of a node: attributes that refer to the call around it are those of the call."""
-        resolved = [_resolve(a, self.given) for a in node.attributes.values()]
+        resolved = [resolve(a, self.given) for a in node.attributes.values()]
         return NodeContext(self, node, self.version(node), {a.name: a for a in resolved if a is not None})
 
     def handle(self, c: NodeContext, handler: Handler) -> Any:
@@ -494,14 +495,6 @@ def element_of(type: Type) -> DType | None:
     if not isinstance(type, TensorType):
         return None
     return type.dtype.storage if isinstance(type.dtype, Quantized) else type.dtype
-
-
-def _resolve(attr: onnx_ir.Attr, outer: dict[str, onnx_ir.Attr]) -> onnx_ir.Attr | None:
-    """An attribute, or what the enclosing function call gives for it."""
-    if not attr.is_ref():
-        return attr
-    given = outer.get(attr.ref_attr_name or "")
-    return None if given is None else onnx_ir.Attr(attr.name, given.type, given.value)
 
 
 def _trees(inputs: int, outputs: int) -> dict[str, str]:

@@ -54,3 +54,11 @@ def is_supported(domain: str, node: onnx_ir.Node, version: int) -> bool:
         or schema.has_function
         or schema.has_context_dependent_function
     )
+
+
+def resolve(attr: onnx_ir.Attr, outer: dict[str, onnx_ir.Attr]) -> onnx_ir.Attr | None:
+    """An attribute, or what the enclosing function call gives for it."""
+    if not attr.is_ref():
+        return attr
+    given = outer.get(attr.ref_attr_name or "")
+    return None if given is None else onnx_ir.Attr(attr.name, given.type, given.value)

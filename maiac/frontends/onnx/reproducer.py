@@ -14,7 +14,7 @@ from maiac.ir.types import Quantized
 
 from ..journal import Reproducer
 from .functions import onnx_type
-from .operators import operator_name
+from .operators import operator_name, resolve
 from .types import static_shape
 
 if TYPE_CHECKING:
@@ -26,10 +26,22 @@ SMALL = 1024  # elements of a constant operand that the file holds
 Operand: TypeAlias = "Type | np.ndarray[Any, Any] | None"  # elements where they are known, else what type it has
 
 
-def reproduce(importer: Importer, node: onnx_ir.Node, known: Mapping[str, Operand]) -> Reproducer:
-    """The node alone. Its operands are inputs of the types that were known when it failed; constants stay constants."""
+def reproduce(
+    importer: Importer,
+    node: onnx_ir.Node,
+    known: Mapping[str, Operand],
+    given: dict[str, onnx_ir.Attr],
+    opsets: Mapping[str, int],
+) -> Reproducer:
+    """The node alone, with the attributes that a call around it has ``given``, under the ``opsets`` of its function.
+
+    Its operands are inputs of the types that were known when it failed; constants stay constants.
+    """
     model = importer.model
     proto = onnx_ir.serde.serialize_node(node)
+    del proto.attribute[:]
+    resolved = (resolve(attribute, given) for attribute in node.attributes.values())
+    proto.attribute.extend(onnx_ir.serde.serialize_attribute(a) for a in resolved if a is not None)
     graph = onnx.GraphProto(name=node.name or node.op_type)
     graph.node.append(proto)
     for value in operands(node):
@@ -37,8 +49,8 @@ def reproduce(importer: Importer, node: onnx_ir.Node, known: Mapping[str, Operan
     for name in proto.output:
         if name:
             graph.output.add(name=name)
-    opsets = [onnx.helper.make_opsetid(d, v) for d, v in model.graph.opset_imports.items()]
-    made = onnx.helper.make_model(graph, opset_imports=opsets, producer_name="maiac", ir_version=model.ir_version)
+    imports = [onnx.helper.make_opsetid(d, v) for d, v in opsets.items()]
+    made = onnx.helper.make_model(graph, opset_imports=imports, producer_name="maiac", ir_version=model.ir_version)
     made.functions.extend(onnx_ir.serde.serialize_function(f) for f in model.functions.values())
     stem = operator_name(node).removeprefix("ai.onnx.").replace("/", "_")
     return Reproducer(stem, ".onnx", made.SerializeToString())
