@@ -8,9 +8,11 @@ is at once the text form and a Python expression. Anything constant is a plain `
 from __future__ import annotations
 
 import math
+import operator
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import TypeAlias
 
 
@@ -223,6 +225,9 @@ def floordiv(a: DimLike, b: DimLike) -> DimLike:
     exact = _quotient(a, b)
     if exact is not None:
         return exact
+    common = _common_factor(a, b)
+    if common != 1:
+        return floordiv(_exactly(a, common), _exactly(b, common))
     if isinstance(b, int) and b > 0 and isinstance(a, Dim):
         # (k*b*X + r) // b == k*X + r // b for every integer X.
         whole = _make({m: c // b for m, c in a.terms if c % b == 0})
@@ -234,6 +239,19 @@ def floordiv(a: DimLike, b: DimLike) -> DimLike:
             inner, by, constant = nested
             return floordiv(inner + constant * by, by * b)
     return _atom("//", a, b)
+
+
+def _common_factor(a: DimLike, b: DimLike) -> DimLike:
+    """What divides every term of both: (f*x) // (f*y) == x // y for every f but 0."""
+    terms = [*_terms(a), *_terms(b)]
+    shared = reduce(operator.and_, (Counter(monomial) for monomial, _ in terms))
+    return _make({tuple(shared.elements()): math.gcd(*(c for _, c in terms))})
+
+
+def _exactly(a: DimLike, factor: DimLike) -> DimLike:
+    quotient = _quotient(a, factor)
+    assert quotient is not None
+    return quotient
 
 
 def _nested_quotient(a: Dim) -> tuple[DimLike, int, int] | None:

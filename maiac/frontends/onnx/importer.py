@@ -329,8 +329,8 @@ class Importer:
         """The told dim where ours holds symbols of our own, or a call such as ``min(64, T)``; else ours."""
         if isinstance(have, int) or (symbols_of(have) <= self.dim_table.named and not depth(have)):
             return have
-        if isinstance(told, int) and symbols_of(have) & self.carried:
-            return have  # an exporter that traces one step of a loop writes the sizes of that step
+        if isinstance(told, int) and (symbols_of(have) & self.carried or symbols_of(have) <= self.dim_table.named):
+            return have  # an exporter that traces one step of a loop, or one length, writes the sizes of that
         known = self.dim_table.known_dim(told)
         return have if known is None else known
 

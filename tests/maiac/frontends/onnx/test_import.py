@@ -141,6 +141,19 @@ def test_a_loop_whose_carried_value_grows(told: str):
     assert y.tolist() == [5, 5, 5, 5]
 
 
+def test_a_number_told_for_a_size_that_follows_from_the_inputs_is_not_believed():
+    module = import_onnx(
+        parsed(
+            """g (float[L] x) => (float[M, 2] y)
+               <int64[2] shape = {-1, 4}, int64[2] pairs = {-1, 2}, float[1, 4] rows> {
+            rows = Reshape(x, shape)
+            y = Reshape(rows, pairs)
+        }"""
+        )
+    )
+    assert run(module, np.arange(12, dtype=np.float32))[0].shape == (6, 2)
+
+
 def test_an_initializer_that_is_also_an_input_is_a_weight():
     module = import_onnx(parsed("g (float[2] x, float[2] w) => (float[2] y) <float[2] w = {1, 2}> { y = Add(x, w) }"))
     assert [a.name for a in module.main.args] == ["x"]
