@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -156,8 +157,9 @@ def scatter_nd(x: Any, indices: Any, updates: Any, *, reduce: str = "none") -> A
     rows = torch.zeros(indices.shape[:-1], dtype=torch.long)
     for i in range(width):
         rows = rows * x.shape[i] + _wrap(indices[..., i], x.shape[i])
-    flat = x.reshape(-1, *x.shape[width:]).clone()
-    rows, updates = rows.reshape(-1), updates.reshape(-1, *x.shape[width:])
+    rest = x.shape[width:]  # with a 0 among them, no -1 could be told
+    flat = x.reshape(math.prod(x.shape[:width]), *rest).clone()
+    rows, updates = rows.reshape(-1), updates.reshape(rows.numel(), *rest)
     if reduce == "none":
         flat[rows] = updates
     else:
@@ -182,6 +184,7 @@ def _(s: Sampler) -> Iterator[Sample]:
         order = torch.randperm(6, generator=s.generator)[:4]
         yield (s.real(6, 4), order[:, None], s.real(4, 4)), {"reduce": reduce}
     yield (s.real(4, 6), torch.tensor([[0, 1], [3, -1]]), s.real(2)), {}
+    yield (s.real(4, 0), s.ints(2, 1, high=4), s.real(2, 0)), {}
 
 
 @op("x, indices:intb* -> y")
