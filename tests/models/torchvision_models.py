@@ -24,10 +24,10 @@ def _model(name: str, size: int, options: dict[str, Any]) -> Case:
     return Case(models.get_model(name, **options), (_image(1, 3, size, size),))
 
 
-def _video(name: str, frames: int, size: int, options: dict[str, Any]) -> Case:
+def _video(name: str, frames: int, size: int) -> Case:
     from torchvision import models
 
-    return Case(models.get_model(name, **options), (_image(1, 3, frames, size, size),))
+    return Case(models.get_model(name), (_image(1, 3, frames, size, size),))
 
 
 def _maxvit() -> Case:
@@ -48,6 +48,20 @@ def _vit() -> Case:
     )
     torch.nn.init.normal_(model.get_parameter("heads.head.weight"))  # untrained it is zero, and so would be all outputs
     return Case(model, (_image(1, 3, 32, 32),))
+
+
+def _mvit(**options: bool) -> Case:
+    """Three blocks: torchvision's builders fix 16 frames of 224 x 224, and the model takes no other sizes."""
+    from torchvision.models.video.mvit import MSBlockConfig, MViT
+
+    near, kernel = [1, 1, 1], [3, 3, 3]
+    blocks = [
+        MSBlockConfig(1, 16, 16, kernel_q=[], kernel_kv=kernel, stride_q=[], stride_kv=[1, 4, 4]),
+        MSBlockConfig(2, 16, 32, kernel_q=kernel, kernel_kv=kernel, stride_q=[1, 2, 2], stride_kv=[1, 2, 2]),
+        MSBlockConfig(2, 32, 32, kernel_q=kernel, kernel_kv=kernel, stride_q=near, stride_kv=near),
+    ]
+    model = MViT((32, 32), 4, blocks, residual_with_cls_embed=False, num_classes=10, **options)  # type: ignore[arg-type]
+    return Case(model, (_image(1, 3, 4, 32, 32),))
 
 
 def _flow(name: str, size: int, options: dict[str, Any]) -> Case:
@@ -125,23 +139,17 @@ DETECTION: dict[str, tuple[int, dict[str, Any]]] = {
     "ssd300_vgg16": (300, {"topk_candidates": 50}),
     "ssdlite320_mobilenet_v3_large": (320, {"topk_candidates": 50}),
 }
-_SMALL_VIDEO: dict[str, Any] = {"spatial_size": (64, 64), "temporal_size": 4}
-VIDEO: dict[str, tuple[int, int, dict[str, Any]]] = {
-    "mc3_18": (4, 32, {}),
-    "mvit_v1_b": (4, 64, _SMALL_VIDEO),
-    "mvit_v2_s": (4, 64, _SMALL_VIDEO),
-    "r2plus1d_18": (4, 32, {}),
-    "r3d_18": (4, 32, {}),
-    "s3d": (16, 64, {}),
-    "swin3d_t": (4, 64, {}),
-}
+VIDEO = {"mc3_18": (4, 32), "r2plus1d_18": (4, 32), "r3d_18": (4, 32), "s3d": (16, 224), "swin3d_t": (4, 64)}
+_MVIT_V2 = {"residual_pool": True, "rel_pos_embed": True, "proj_after_attn": True}
 MODELS: dict[str, Callable[[], Case]] = {
     **{name: partial(_model, name, size, _UNINITIALIZED.get(name, {})) for name, size in CLASSIFICATION.items()},
     "maxvit": _maxvit,
     "vit": _vit,
     **{name: partial(_model, name, 64, {"weights_backbone": None}) for name in SEGMENTATION},
     **{name: partial(_detector, name, *options) for name, options in DETECTION.items()},
-    **{name: partial(_video, name, *options) for name, options in VIDEO.items()},
+    **{name: partial(_video, name, *sizes) for name, sizes in VIDEO.items()},
+    "mvit_v1": partial(_mvit, residual_pool=False),
+    "mvit_v2": partial(_mvit, **_MVIT_V2),
     "raft_small": partial(_flow, "raft_small", 128, {}),
     "raft_large": partial(_flow, "raft_large", 128, {}),
 }
