@@ -50,7 +50,7 @@ def _vit() -> Case:
     return Case(model, (_image(1, 3, 32, 32),))
 
 
-def _mvit(**options: bool) -> Case:
+def _mvit(v2: bool) -> Case:
     """Three blocks: torchvision's builders fix 16 frames of 224 x 224, and the model takes no other sizes."""
     from torchvision.models.video.mvit import MSBlockConfig, MViT
 
@@ -60,7 +60,10 @@ def _mvit(**options: bool) -> Case:
         MSBlockConfig(2, 16, 32, kernel_q=kernel, kernel_kv=kernel, stride_q=[1, 2, 2], stride_kv=[1, 2, 2]),
         MSBlockConfig(2, 32, 32, kernel_q=kernel, kernel_kv=kernel, stride_q=near, stride_kv=near),
     ]
-    model = MViT((32, 32), 4, blocks, residual_with_cls_embed=False, num_classes=10, **options)  # type: ignore[arg-type]
+    model = MViT(
+        (32, 32), 4, blocks, residual_pool=v2, residual_with_cls_embed=not v2, rel_pos_embed=v2, proj_after_attn=v2,
+        num_classes=10,
+    )  # fmt: skip
     return Case(model, (_image(1, 3, 4, 32, 32),))
 
 
@@ -140,7 +143,6 @@ DETECTION: dict[str, tuple[int, dict[str, Any]]] = {
     "ssdlite320_mobilenet_v3_large": (320, {"topk_candidates": 50}),
 }
 VIDEO = {"mc3_18": (4, 32), "r2plus1d_18": (4, 32), "r3d_18": (4, 32), "s3d": (16, 224), "swin3d_t": (4, 64)}
-_MVIT_V2 = {"residual_pool": True, "rel_pos_embed": True, "proj_after_attn": True}
 MODELS: dict[str, Callable[[], Case]] = {
     **{name: partial(_model, name, size, _UNINITIALIZED.get(name, {})) for name, size in CLASSIFICATION.items()},
     "maxvit": _maxvit,
@@ -148,8 +150,8 @@ MODELS: dict[str, Callable[[], Case]] = {
     **{name: partial(_model, name, 64, {"weights_backbone": None}) for name in SEGMENTATION},
     **{name: partial(_detector, name, *options) for name, options in DETECTION.items()},
     **{name: partial(_video, name, *sizes) for name, sizes in VIDEO.items()},
-    "mvit_v1": partial(_mvit, residual_pool=False),
-    "mvit_v2": partial(_mvit, **_MVIT_V2),
+    "mvit_v1": partial(_mvit, False),
+    "mvit_v2": partial(_mvit, True),
     "raft_small": partial(_flow, "raft_small", 128, {}),
     "raft_large": partial(_flow, "raft_large", 128, {}),
 }
