@@ -243,4 +243,4 @@ def chosen_alike(got: torch.Tensor, want: torch.Tensor, truth: torch.Tensor) -> 
     """Whether results near a threshold, of which float64 chooses others, differ by what rounds off the largest only."""
     if truth.shape == want.shape or got.shape != want.shape or not got.is_floating_point() or not want.numel():
         return False
-    return ((got - want).abs().max() <= ATOL * want.abs().max()).item()
+    return bool((got - want).abs().max() <= ATOL * want.abs().max())
