@@ -12,7 +12,7 @@ from tests.models.zoo import Case as Model
 from .closeness import FACTOR
 from .suite import RefusedError, run_case, summary
 from .transformers_zoo import ENTRIES, cases
-from .zoo_check import check_export, compare, difference, shaken, takes, to_onnx
+from .zoo_check import check_export, check_onnx, compare, difference, shaken, takes, to_onnx
 
 # Two of a kind: text, experts and scans, images, sound and two towers.
 SAMPLE = ["Qwen2", "Bloom", "Mamba", "MPNet", "ResNet", "Segformer", "Wav2Vec2", "CLIP"]
@@ -118,3 +118,24 @@ def test_a_file_is_asked_for_sizes_that_it_says_it_takes(tmp_path: Path):
     to_onnx(case, path)
     assert takes(path, ((torch.ones(5, 4),), {}))
     assert not takes(path, ((torch.ones(2, 5),), {}))
+
+
+class _Tiny(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / (x + 1e-15)  # the exporter leaves the sum out
+
+
+class _NoSqueeze(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.squeeze(1)  # the exporter squeezes a dim that is not 1
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"), [(_Tiny(), "not eager's under ONNX Runtime"), (_NoSqueeze(), "ONNX Runtime, too, refuses")]
+)
+def test_a_file_that_is_wrong_is_the_exporter_s_fault(
+    model: torch.nn.Module, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RefusedError, match=reason):
+        check_onnx(Model(model, (torch.zeros(2, 3),)))
