@@ -139,3 +139,12 @@ def test_a_file_that_is_wrong_is_the_exporter_s_fault(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RefusedError, match=reason):
         check_onnx(Model(model, (torch.zeros(2, 3),)))
+
+
+class _Less(torch.nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x - y
+
+
+def test_keywords_in_any_order_reach_the_inputs_of_torchscript_s_file():
+    check_onnx(Model(_Less(), (), {"y": torch.ones(2), "x": torch.zeros(2)}), dynamo=False)

@@ -7,6 +7,7 @@ express, tried alone, is refused.
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import os
 import tempfile
@@ -90,6 +91,7 @@ def check_onnx(case: Model, dynamo: bool = True) -> None:
     from maiac.ir import MaiaError
 
     eager(case.model, calls(case)[0])
+    case = case if dynamo else in_order(case)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         reason = why_not(lambda: to_onnx(case, path, dynamo))
@@ -127,6 +129,18 @@ def to_onnx(case: Model, path: Path, dynamo: bool = True) -> None:
         )  # fmt: skip
 
 
+def in_order(case: Model) -> Model:
+    """The case with keywords in the order of the model's parameters, in which TorchScript puts a file's inputs."""
+    names = inspect.signature(case.model.forward).parameters
+
+    def ordered(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        return args, {k: kwargs[k] for k in (*names, *kwargs) if k in kwargs}
+
+    vary = case.vary
+    _, kwargs = ordered(case.args, case.kwargs)
+    return replace(case, kwargs=kwargs, vary=vary and (lambda n: ordered(*vary(n))))
+
+
 def takes(path: Path, call: Call) -> bool:
     """Whether a file says that it takes these sizes: the exporter fixes some dims that it was asked to leave open."""
     import onnx
@@ -158,7 +172,7 @@ def wrong_file(case: Model, path: Path, run: Callable[[Call], Any]) -> bool:
     return all(not differences(run(c), other(c), None, equal_nan=True) for c in calls(case))
 
 
-def why_not(export: Callable[[], None]) -> str:
+def why_not(export: Callable[[], object]) -> str:
     """The reason why an export fails, empty where it does not."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
