@@ -61,7 +61,7 @@ def _mvit(v2: bool) -> Case:
         MSBlockConfig(2, 32, 32, kernel_q=kernel, kernel_kv=kernel, stride_q=near, stride_kv=near),
     ]
     model = MViT(
-        (32, 32), 4, blocks, residual_pool=v2, residual_with_cls_embed=not v2, rel_pos_embed=v2, proj_after_attn=v2,
+        (32, 32), 4, blocks, residual_pool=v2, residual_with_cls_embed=False, rel_pos_embed=v2, proj_after_attn=v2,
         num_classes=10,
     )  # fmt: skip
     return Case(model, (_image(1, 3, 4, 32, 32),))
