@@ -30,7 +30,8 @@ def unique_consecutive(
     c: Context, x: Value, inverse: bool = False, counts: bool = False, dim: int | None = None
 ) -> Any:
     """The elements, or slices along a dim, that differ from the one before."""
-    if dim is not None and (dim % type_of(x).rank or c.val[0].ndim != type_of(x).rank):
+    rank = type_of(x).rank
+    if dim is not None and rank > 1 and (dim % rank or c.val[0].ndim != rank):
         raise Unsupported("along a dim torch traces it with a wrong shape")
     values, places, numbers = c.emit_all("unique_consecutive", x, dim=dim)
     if dim is None:
