@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from maiac.ir.dims import DimLike
+from maiac.ir.dims import DimLike, product
 from maiac.ir.graph import Value
 
 from ..importer import Context, type_of
@@ -16,9 +16,7 @@ from .registry import Unsupported, aten
 def resize(c: Context, x: Value, *_: Any, **__: Any) -> Value:
     """The first elements under other dims; new ones are 0."""
     have, dims = type_of(x).elements(), c.shape()
-    want: DimLike = 1
-    for d in dims:
-        want = d * want
+    want = product(dims)
     if not isinstance(have, int) or not isinstance(want, int):
         raise Unsupported("resize by symbolic sizes")
     if dims != type_of(x).dims:

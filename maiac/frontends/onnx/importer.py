@@ -10,7 +10,7 @@ from typing import Any
 import onnx_ir
 
 import onnx
-from maiac.ir import Block, Builder, Dim, DimLike, DType, Function, Module, Op, Result, TensorType, Type, Value
+from maiac.ir import Block, Builder, DimLike, DType, Function, Module, Op, Result, TensorType, Type, Value
 from maiac.ir.dims import depth, symbols_of
 from maiac.ir.errors import Location, MaiaError
 from maiac.ir.ops.values import to_torch
@@ -19,20 +19,20 @@ from maiac.runtime.weights import MetaTensor
 
 from ..journal import Journal, Maker
 from . import handlers
+from .contents import in_text, weight, write_out
 from .context import NodeContext, Slot
 from .functions import expansion
 from .known import Known, fold, is_static
 from .load import Source, load_model
-from .operators import describe, is_supported, node_name, operator_name, resolve, walk_nodes
+from .operators import describe, is_supported, node_name, operator_name, resolved, walk_nodes
 from .registry import Handler, find_handler, plain_domain
 from .reproducer import Operand, operands, reproduce
 from .schema import form_faults, inference_fault
-from .types import ONNX_DTYPES, DimTable, TransposedTensor, convert_type, dtype_of, static_shape, tensor_data
+from .types import ONNX_DTYPES, DimTable, convert_type, dtype_of, static_shape, tensor_data
 
 assert handlers  # importing them fills the table
 UNREADABLE = "MAIA0228"
 DEEPEST = 64  # function calls inside function calls
-SMALL = 8  # constants of up to this many elements are written in the text
 
 
 def import_onnx(source: Source) -> Module:
@@ -198,7 +198,7 @@ class Importer:
     def stumble(self, node: onnx_ir.Node, operator: str, error: Exception) -> None:
         """A handler broke: the node is to blame where ONNX's own inference refuses it."""
         loc, why = self.location(node), ""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # a second failure must not hide the first
             why = inference_fault(self.context(node))
         if not why:
             self.journal.crash(UNREADABLE, operator, error, loc, self.reproducer(node))
@@ -266,8 +266,7 @@ class Importer:
 
     def context(self, node: onnx_ir.Node) -> NodeContext:
         """What a handler sees of a node: attributes that refer to the call around it are those of the call."""
-        resolved = [resolve(a, self.given) for a in node.attributes.values()]
-        return NodeContext(self, node, self.version(node), {a.name: a for a in resolved if a is not None})
+        return NodeContext(self, node, self.version(node), {a.name: a for a in resolved(node, self.given)})
 
     def handle(self, c: NodeContext, handler: Handler) -> Any:
         """Run a handler. One that returns NotImplemented leaves this form of its operator to the function body."""
@@ -354,61 +353,15 @@ class Importer:
         for block in self.scopes:
             if block in slot.made:
                 return slot.made[block]
-        if slot.tensor is not None and slot.known is None:
-            return self.constant(slot, slot.tensor)
+        if slot.tensor is not None and slot.known is None and not in_text(slot.tensor):
+            slot.value = weight(self.module, slot.tensor)
+            return slot.value
         if slot.items is not None:
             made = self.builder.emit("sequence_construct", *(self.value_of(s) for s in slot.items))
         else:
-            made = self.write_known(slot)
+            made = write_out(self.builder, slot)
         slot.made[self.scopes[-1]] = made
         return made
-
-    def constant(self, slot: Slot, tensor: onnx_ir.TensorProtocol) -> Value:
-        """An initializer or Constant: a weight, or where it is small a constant in the text."""
-        dtype = dtype_of(tensor.dtype)
-        shape = static_shape(tensor)
-        in_text = dtype.family in ("int", "uint", "bool") and dtype.bits >= 8 and dtype is not DType.U64
-        if dtype in (DType.F32, DType.F64, DType.F16, DType.BF16) and tensor.size == 1:
-            in_text = abs(float(tensor.numpy().reshape(-1)[0])) != float("inf")
-        if in_text and tensor.size <= SMALL and not isinstance(tensor, onnx_ir.ExternalTensor):
-            return self.write_constant(slot, tensor.numpy(), dtype)
-        weight = self.module.add_weight(tensor.name or "const", TensorType(dtype, shape), tensor_data(tensor))
-        slot.value = weight
-        return weight
-
-    def transposed_weight(self, slot: Slot) -> Value:
-        """A matrix initializer as a weight with its dims swapped: a strided view of the same memory."""
-        if slot.turned is None:
-            tensor = slot.tensor
-            assert tensor is not None
-            rows, columns = static_shape(tensor)
-            data = TransposedTensor(tensor_data(tensor))
-            type = TensorType(dtype_of(tensor.dtype), (columns, rows))
-            slot.turned = self.module.add_weight(f"{tensor.name or 'const'}.T", type, data)
-        return slot.turned
-
-    def write_constant(self, slot: Slot, array: Any, dtype: DType) -> Value:
-        """A small constant in the text."""
-        values = array.reshape(-1).tolist()
-        content = values[0] if len(values) == 1 else tuple(values)
-        made = self.builder.emit("constant", value=content, dtype=dtype, shape=tuple(array.shape))
-        slot.made[self.scopes[-1]] = made
-        return made
-
-    def write_known(self, slot: Slot) -> Value:
-        """Known dims as a tensor: a constant, or dims joined together."""
-        array, dtype = slot.known, slot.dtype
-        assert array is not None and dtype is not None
-        items = [bool(v) if dtype is DType.BOOL else v for v in array.flat]
-        if not any(isinstance(v, Dim) for v in items):
-            content = items[0] if len(items) == 1 else tuple(items)
-            return self.builder.emit("constant", value=content, dtype=dtype, shape=array.shape)
-        parts = [self.builder.emit("dim_tensor", value=v, dtype=dtype) for v in items]
-        if not array.ndim:
-            return parts[0]
-        rows = [self.builder.emit("reshape", p, shape=(1,)) for p in parts]
-        flat = rows[0] if len(rows) == 1 else self.builder.emit("concat", *rows, dim=0)
-        return flat if array.ndim == 1 else self.builder.emit("reshape", flat, shape=array.shape)
 
     # **** regions ****
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx_ir
@@ -56,9 +56,19 @@ def is_supported(domain: str, node: onnx_ir.Node, version: int) -> bool:
     )
 
 
-def resolve(attr: onnx_ir.Attr, outer: dict[str, onnx_ir.Attr]) -> onnx_ir.Attr | None:
-    """An attribute, or what the enclosing function call gives for it."""
-    if not attr.is_ref():
-        return attr
-    given = outer.get(attr.ref_attr_name or "")
-    return None if given is None else onnx_ir.Attr(attr.name, given.type, given.value)
+def resolved(node: onnx_ir.Node, given: Mapping[str, onnx_ir.Attr]) -> list[onnx_ir.Attr]:
+    """A node's attributes; one that refers to the call around it is what that has ``given``, or absent."""
+    found: list[onnx_ir.Attr] = []
+    for attr in node.attributes.values():
+        told = given.get(attr.ref_attr_name or "") if attr.is_ref() else attr
+        if told is not None:
+            found.append(onnx_ir.Attr(attr.name, told.type, told.value) if attr.is_ref() else attr)
+    return found
+
+
+def node_proto(node: onnx_ir.Node, attrs: Iterable[onnx_ir.Attr]) -> onnx.NodeProto:
+    """A node with these attributes in the place of its own, which may refer to a call around it."""
+    proto = onnx_ir.serde.serialize_node(node)
+    del proto.attribute[:]
+    proto.attribute.extend(onnx_ir.serde.serialize_attribute(a) for a in attrs)
+    return proto

@@ -14,7 +14,7 @@ from maiac.ir.types import Quantized
 
 from ..journal import Reproducer
 from .functions import onnx_type
-from .operators import operator_name, resolve
+from .operators import node_proto, operator_name, resolved
 from .types import static_shape
 
 if TYPE_CHECKING:
@@ -38,10 +38,7 @@ def reproduce(
     Its operands are inputs of the types that were known when it failed; constants stay constants.
     """
     model = importer.model
-    proto = onnx_ir.serde.serialize_node(node)
-    del proto.attribute[:]
-    resolved = (resolve(attribute, given) for attribute in node.attributes.values())
-    proto.attribute.extend(onnx_ir.serde.serialize_attribute(a) for a in resolved if a is not None)
+    proto = node_proto(node, resolved(node, given))
     graph = onnx.GraphProto(name=node.name or node.op_type)
     graph.node.append(proto)
     for value in operands(node):

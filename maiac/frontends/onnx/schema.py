@@ -16,6 +16,7 @@ import onnx_ir
 import onnx
 
 from .functions import type_proto
+from .operators import node_proto
 from .registry import plain_domain
 
 if TYPE_CHECKING:
@@ -97,23 +98,14 @@ def inference_fault(c: NodeContext) -> str:
     domain = plain_domain(c.node.domain)
     if not onnx.defs.has(c.op, domain) or c.op in CRASHING:
         return ""
+    schema = onnx.defs.get_schema(c.op, c.opset, domain)
     try:
-        schema = onnx.defs.get_schema(c.op, c.opset, domain)
         onnx.shape_inference.infer_node_outputs(
             schema,
-            _node_proto(c),
+            node_proto(c.node, c.attrs.values()),
             {v.name: type_proto(c, i) for i, v in enumerate(c.node.inputs) if v is not None and v.name},
             opset_imports=[onnx.helper.make_opsetid(domain, c.opset)],
         )
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         return " ".join(str(error).split())
-    except Exception:  # it asks for something that is not at hand
-        return ""
     return ""
-
-
-def _node_proto(c: NodeContext) -> onnx.NodeProto:
-    proto = onnx_ir.serde.serialize_node(c.node)
-    del proto.attribute[:]
-    proto.attribute.extend(onnx_ir.serde.serialize_attribute(a) for a in c.attrs.values())
-    return proto

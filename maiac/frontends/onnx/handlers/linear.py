@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from maiac.ir import DType, Result, Value, Weight
 
+from ..contents import transposed_weight
 from ..context import NodeContext, tensor_type
 from ..registry import onnx_op
 from .wide import WIDE, narrowed, widened
@@ -24,7 +25,7 @@ def projection_weight(c: NodeContext, index: int) -> Value | None:
     """A float matrix of the model as [out, in], the form that quantization and partitioning know: a view, no copy."""
     slot = c.slot(index)
     if slot.value is None and slot.tensor is not None and len(slot.tensor.shape) == 2 and c.dtype(index).is_float:
-        return c.importer.transposed_weight(slot)
+        return transposed_weight(c.module, slot)
     if isinstance(slot.value, Result) and slot.value.op.name == "transpose":
         source = slot.value.op.operand(0)
         turned = slot.value.op.attrs["perm"] == (1, 0)
