@@ -10,8 +10,8 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maiac.frontends.onnx import import_onnx, registry
-from maiac.frontends.onnx.registry import onnx_op
+from maiac.frontends.onnx import import_onnx
+from maiac.frontends.onnx.handlers import linear
 
 from . import mutate
 from .seeds import CORPUS, nodes
@@ -49,13 +49,10 @@ def test_the_nodes_that_are_changed_are_in_order(name: str):
 
 
 def test_a_handler_that_trips_is_found(monkeypatch: pytest.MonkeyPatch):
-    from maiac.frontends.onnx.handlers import linear
+    def trips(*_: object) -> None:
+        raise IndexError("there is no such dim")
 
-    monkeypatch.setattr(registry, "_TABLE", {k: list(v) for k, v in registry._TABLE.items()})
-    onnx_op("Trip", domain="acme")(lambda c: linear.explicit_equation(None, []))  # type: ignore[arg-type]
-    with pytest.raises(AttributeError):
-        look_for_slips(
-            onnx.parser.parse_model(
-                '<ir_version: 10, opset_import: ["acme" : 1]> g (float[2] x) => (float[2] y) { y = acme.Trip(x) }'
-            )
-        )
+    monkeypatch.setattr(linear, "projection_weight", trips)
+    model = '<ir_version: 10, opset_import: ["" : 21]> g (float[2, 2] x) => (float[2, 2] y) { y = MatMul(x, x) }'
+    with pytest.raises(IndexError, match="no such dim"):
+        look_for_slips(onnx.parser.parse_model(model))

@@ -15,8 +15,9 @@ from maiac.frontends.decompositions import NEVER_SEEN, export_table
 from maiac.frontends.exported import capture
 from maiac.frontends.importer import key_of
 from maiac.ir.errors import MaiaError
-from maiac.ir.verifier import verify
 from maiac.runtime.executor import Executor
+
+from .eager import check
 
 
 def core_overloads() -> list[Any]:
@@ -34,16 +35,6 @@ def test_every_core_overload_is_handled_decomposed_or_excused() -> None:
     assert len(core) >= 189
     assert len(handled) >= len(core) - 3
     assert not any(key in handlers() for key in NEVER_SEEN)
-
-
-def check(function: Callable[..., Any], *inputs: Any, rtol: float = 1e-5, atol: float = 1e-6) -> None:
-    module = capture(function, inputs)
-    verify(module)
-    got = Executor(module).run([x for x in inputs if isinstance(x, torch.Tensor)])
-    want = function(*inputs)
-    want = list(want) if isinstance(want, (tuple, list)) else [want]
-    for a, b in zip(got, want, strict=True):
-        torch.testing.assert_close(a, b, rtol=rtol, atol=atol, check_stride=False, equal_nan=True)
 
 
 def real(*shape: int) -> torch.Tensor:
@@ -431,24 +422,6 @@ def test_what_torch_traces_with_a_wrong_shape_is_refused() -> None:
         capture(lambda x: torch.unique_consecutive(x, dim=1), (N,))
 
 
-def test_what_reads_a_storage_wants_it_in_the_order_of_the_elements() -> None:
-    with pytest.raises(MaiaError, match="as_strided_scatter of a part of a storage"):
-        capture(lambda x, y: x[1:].as_strided_scatter(y[0], (4,), (1,), 0), (X, Y))
-    with pytest.raises(MaiaError, match="as_strided_scatter of a tensor that is not contiguous"):
-        capture(lambda x, y: x.mT.as_strided_scatter(y[0], (4,), (1,)), (X, Y))
-    with pytest.raises(MaiaError, match="resize of a tensor that is not contiguous"):
-        capture(lambda x: torch.ops.aten.resize(x.mT, [2, 2]), (X,))
-    check(lambda x, y: x[1:].as_strided_scatter(y[0], (4,), (1,), 4), X, Y)
-
-
-def test_a_view_of_a_part_of_its_storage_is_no_strided_view() -> None:
-    with pytest.raises(MaiaError, match="as_strided of a part of a storage"):
-        capture(lambda x: x.as_strided((2,), (1,), 0), (X[1],))
-    with pytest.raises(MaiaError, match="as_strided of a part of a storage"):
-        capture(lambda x: x.as_strided((2,), (4,), 0), (X[0],))
-    check(lambda x: x.as_strided((2,), (2,), 5), X[1])
-
-
 @pytest.mark.parametrize(
     "function",
     [
@@ -471,30 +444,6 @@ def test_hardtanh_of_integers_has_integer_bounds() -> None:
     x = torch.arange(-4, 5)
     (got,) = Executor(capture(lambda x: F.hardtanh(x, -2.7, 1.5), (x,))).run([x])
     assert torch.equal(got, F.hardtanh(x, -2.7, 1.5))
-
-
-def test_batch_statistics_of_half_precision_floats_are_kept_in_single() -> None:
-    generator = torch.Generator().manual_seed(0)
-    x, w, b, mean, var = (torch.rand(s, generator=generator).bfloat16() for s in ((4, 3, 50), (3,), (3,), (3,), (3,)))
-
-    def norm(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor, mean: torch.Tensor, var: torch.Tensor) -> torch.Tensor:
-        return F.batch_norm(x, mean, var, w, b, True, 0.25)
-
-    artifact = maiac.compile(norm, (x, w, b, mean.clone(), var.clone()))
-    ours, exact = (mean.clone(), var.clone()), (mean.double(), var.double())
-    y = artifact(x, w, b, *ours)
-    truth = norm(x.double(), w.double(), b.double(), *exact)
-    for got, want in ((y, truth), *zip(ours, exact, strict=True)):
-        assert got.dtype is torch.bfloat16
-        torch.testing.assert_close(got.double(), want, rtol=2**-8, atol=2**-9)  # half a unit in the last place
-
-
-def test_norms_of_half_precision_floats_are_rounded_once() -> None:
-    x, y = (torch.randn(4, 300, generator=torch.Generator().manual_seed(s)).bfloat16() for s in (0, 1))
-    for p in (1.5, 2, 3):
-        (got,) = Executor(capture(lambda x, p=p: torch.linalg.vector_norm(x, p, 1), (x,))).run([x])
-        torch.testing.assert_close(got.double(), torch.linalg.vector_norm(x.double(), p, 1), rtol=2**-8, atol=0)
-    check(lambda x, y: (F.cosine_similarity(x, y), torch.dist(x, y)), x, y, rtol=0, atol=0)
 
 
 def test_a_hash_is_the_xor_of_bits() -> None:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch.utils import _pytree as pytree
 
 import maiac
 from maiac.ir.errors import MaiaError
+
+from .eager import check
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randint(-3, 4, (40, 3), generator=GENERATOR) / 2  # many of them lie on edges
 WEIGHT = torch.rand(40, 3, generator=GENERATOR)
 EDGES = torch.tensor([-1.0, -0.5, 0.25, 1.5])
-
-
-def check(function: Any, *inputs: torch.Tensor) -> None:
-    got, want = maiac.compile(function, inputs)(*inputs), function(*inputs)
-    for a, b in zip(pytree.tree_leaves(got), pytree.tree_leaves(want), strict=True):
-        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("density", [False, True])
