@@ -9,6 +9,7 @@ import onnx_ir
 import onnx
 from maiac.ir import DimType, OptionalType, SequenceType, TensorType, Type, UnrankedType
 
+from .operators import node_proto
 from .registry import plain_domain
 from .types import ONNX_DTYPES
 
@@ -53,10 +54,7 @@ def _schema_function(c: NodeContext) -> onnx_ir.Function | None:
 
 def _context_dependent(c: NodeContext, schema: Any) -> onnx.FunctionProto | None:
     types = [type_proto(c, i).SerializeToString() for i in range(len(c.inputs))]
-    node = onnx_ir.serde.serialize_node(c.node)
-    del node.attribute[:]
-    for attr in c.attrs.values():
-        node.attribute.append(onnx_ir.serde.serialize_attribute(attr))
+    node = node_proto(c.node, c.attrs.values())
     versions = schema.context_dependent_function_opset_versions
     usable = [v for v in versions if v <= max(c.opset, schema.since_version)] or list(versions)
     try:
