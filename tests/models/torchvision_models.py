@@ -84,8 +84,8 @@ def _detector(name: str, size: int, options: dict[str, Any]) -> Case:
     return Case(model, ([_image(3, size, size)],))
 
 
-# With 0.3 its scores are all 1, and any of those may be the best 50; with this the closest are 4e-5 apart, 20 times what
-# eager itself is off.
+# With 0.3 its scores are all 1, and any of those may be the best 50; with this the closest are 4e-5 apart, 20 times
+# what eager itself is off.
 _SPREAD = {"ssdlite320_mobilenet_v3_large": 0.08}
 
 
