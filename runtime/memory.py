@@ -15,6 +15,7 @@ from dataclasses import dataclass
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 # Pairs of buffers that the search may look at: 0.2 s in the worst case. Counted, so that plans are reproducible.
 SEARCH = 800_000
+PATIENCE = 8  # the search ends when this part of all it may look at has brought nothing
 VICTIM = 0.3  # how often a move starts one buffer further down; of 0 to 0.9 this reached the lower bound most often
 
 
@@ -129,7 +130,8 @@ def _search(packing: _Packing, order: list[int], size: int, bound: int, budget: 
     """An order whose arena is smaller, where one is found: buffers that reach the top are placed earlier."""
     chance = random.Random(0)
     packing.place(order)
-    while budget > 0 and size > bound:
+    patience = left = budget // PATIENCE
+    while min(budget, left) > 0 and size > bound:
         before = list(packing.offsets)
         rank = {i: n for n, i in enumerate(order)}
         moved = chance.choice([i for i in order if before[i] + packing.sizes[i] == size])
@@ -143,6 +145,7 @@ def _search(packing: _Packing, order: list[int], size: int, bound: int, budget: 
         changed.insert(target, moved)
         found, looked = _replace(packing, changed, target, size)
         budget -= looked + len(order)
+        left = patience if found < size else left - looked - len(order)
         if found > size:
             packing.offsets[:] = before
         else:  # one of equal size, too: only so it leaves a plateau
