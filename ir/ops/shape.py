@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..dims import DimLike, ceildiv, floordiv, maximum, minimum, product
+from ..dims import DimLike, Symbol, bounds, ceildiv, floordiv, maximum, minimum, product, symbols_of
 from ..errors import TypeFault
 from ..opdef import op, unknown
 from ..types import Axes, TensorType, Type
@@ -214,6 +214,9 @@ def _clamped(at: DimLike, size: DimLike) -> DimLike:
         if at < 0:
             return maximum(size + at, 0) if isinstance(size, int) else size + at
         return at if isinstance(size, int) and at <= size else at if at == 0 else minimum(at, size)
+    number = sum(factor for monomial, factor in at.terms if not monomial)
+    if bounds(at - number, {name: Symbol(name) for name in symbols_of(at)})[1] <= 0:
+        return maximum(size + at, 0)
     gap = size - at
     return at if isinstance(gap, int) and gap >= 0 else minimum(at, size)
 

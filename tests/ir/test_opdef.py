@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from typing import Any, Literal
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 
 from maiac.ir import DType, MaiaError, Quantized, TensorType, get_op, op_names, tensor
 from maiac.ir.attributes import MeshAxis, attributes_of, fits, kind_text
-from maiac.ir.dims import sym
+from maiac.ir.dims import DimLike, evaluate, sym
 from maiac.ir.errors import TypeFault
 from maiac.ir.opdef import OpDef, bytes_of, op
+from maiac.ir.ops.shape import sliced_size
 from maiac.ir.ops.values import FROM_TORCH
 from maiac.ir.parser import parse_type
 from maiac.ir.promotion import promote
@@ -133,6 +135,17 @@ def test_symbols_stand_only_where_dims_may():
     assert infer("slice", "f32[8]", dim=0, end=T) == "f32[min(8, T)]"
     assert "dim = T must be a number, not a symbol" in refused("slice", "f32[8]", dim=T)
     assert "parts = ('a',) is not list of int" in refused("split", "f32[8]", dim=0, parts=("a",))
+
+
+@pytest.mark.parametrize("start", [0, T, -T, -U, -2 * T, -U - 1, 1 - U - T])
+@pytest.mark.parametrize("end", [None, U, -U, -T, -T - 1])
+@pytest.mark.parametrize("size", [5, T, U + T])
+def test_sizes_of_slices_are_what_python_says_where_symbols_count_from_the_end(size: DimLike, start: DimLike, end: Any):
+    kept = sliced_size(size, start, end, 1)
+    for t, u in itertools.product(range(1, 7), repeat=2):
+        env = {"T": t, "U": u}
+        given = [None if v is None else evaluate(v, env) for v in (start, end)]
+        assert max(evaluate(kept, env), 0) == len(range(evaluate(size, env))[slice(*given)])
 
 
 @pytest.mark.parametrize(
