@@ -217,6 +217,12 @@ class Segment:
         what = f"{kernel.name}: the index {index} lies outside 0..{size - 1}"
         raise MaiaError("MAIA0503", what, loc=kernel.loc, hint=hint)
 
+    def _misshapen(self, tensor: torch.Tensor, dims: tuple[int, ...]) -> MaiaError:
+        """MAIA0503 for a value that is not of the sizes that the kernels were made for: they would read beside it."""
+        what = f"a value of sizes {list(tensor.shape)} came where the program says {list(dims)}"
+        hint = "an operation before this place gives other sizes than its type says: report the module's text"
+        return MaiaError("MAIA0503", what, loc=self.kernels[0].loc if self.kernels else None, hint=hint)
+
     def __call__(self, operands: Sequence[torch.Tensor], sizes: Sizes) -> tuple[torch.Tensor, ...]:
         """The results for these operands; ``sizes`` are those of ``symbols``."""
         return self.run(operands, sizes, None)
@@ -254,6 +260,8 @@ class Segment:
         bases, at = frame.bases, self.arrangement.first_operand
         kept: list[torch.Tensor] = []
         for tensor, (dims, strides, is_dense) in zip(operands, plan.inputs, strict=True):
+            if tensor.shape != dims:
+                raise self._misshapen(tensor, dims)
             if not (tensor.is_contiguous() if is_dense else tensor.stride() == strides):
                 tensor = _laid_out(tensor, dims, strides)
             kept.append(tensor)

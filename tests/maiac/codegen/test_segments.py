@@ -49,6 +49,14 @@ def test_results_are_contiguous_and_inputs_need_not_be():
         assert b.is_contiguous()
 
 
+def test_values_of_other_sizes_than_the_program_says_are_refused():
+    ran = Ran(parse(MIXED))
+    ran.executor.run([torch.randn(3, 40), torch.randn(40)])
+    with pytest.raises(MaiaError, match=r"a value of sizes \[3, 40\] came where the program says \[4, 40\]") as caught:
+        ran.native.segments[0]([torch.randn(3, 40), torch.randn(40)], (4,))
+    assert caught.value.code == "MAIA0503"
+
+
 def test_what_has_no_native_form_stands_between_segments():
     text = """
     module @m {
