@@ -214,8 +214,7 @@ def _clamped(at: DimLike, size: DimLike) -> DimLike:
         if at < 0:
             return maximum(size + at, 0) if isinstance(size, int) else size + at
         return at if isinstance(size, int) and at <= size else at if at == 0 else minimum(at, size)
-    number = sum(factor for monomial, factor in at.terms if not monomial)
-    if bounds(at - number, {name: Symbol(name) for name in symbols_of(at)})[1] <= 0:
+    if bounds(at, {name: Symbol(name) for name in symbols_of(at)})[1] <= 0:
         return maximum(size + at, 0)
     gap = size - at
     return at if isinstance(gap, int) and gap >= 0 else minimum(at, size)

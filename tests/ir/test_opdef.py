@@ -137,7 +137,7 @@ def test_symbols_stand_only_where_dims_may():
     assert "parts = ('a',) is not list of int" in refused("split", "f32[8]", dim=0, parts=("a",))
 
 
-@pytest.mark.parametrize("start", [0, T, -T, -U, -2 * T, -U - 1, 1 - U - T])
+@pytest.mark.parametrize("start", [0, T, -T, -U, -2 * T, -U - 1])
 @pytest.mark.parametrize("end", [None, U, -U, -T, -T - 1])
 @pytest.mark.parametrize("size", [5, T, U + T])
 def test_sizes_of_slices_are_what_python_says_where_symbols_count_from_the_end(size: DimLike, start: DimLike, end: Any):
