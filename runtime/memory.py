@@ -144,8 +144,9 @@ def _search(packing: _Packing, order: list[int], size: int, bound: int, budget: 
         changed = [i for i in order if i != moved]
         changed.insert(target, moved)
         found, looked = _replace(packing, changed, target, size)
-        budget -= looked + len(order)
-        left = patience if found < size else left - looked - len(order)
+        effort = looked + len(order)
+        budget -= effort
+        left = patience if found < size else left - effort
         if found > size:
             packing.offsets[:] = before
         else:  # one of equal size, too: only so it leaves a plateau

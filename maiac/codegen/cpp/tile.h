@@ -27,9 +27,10 @@ struct Tile {
     int64_t positions, run;  // both at least 1
     const float* panels;     // of the first panel; the next one is panel_step floats on
     int64_t panel_step;
-    float* out;  // panels * NR floats for each row
+    float* out;        // panels * NR floats for each row
     int64_t out_step;  // from row to row
-    bool add;    // whether the sums are added to what `out` holds; pieces of a long sum lose less than one sum would
+    // Whether the sums are added to what `out` holds; pieces of a long sum lose less than one sum would.
+    bool add;
     // Memory that will be read soon: a tile of one panel asks for a line of it every ahead_step k; null for none. The
     // processor's own prefetching begins too late for every panel, and in one burst the requests would wait for each
     // other.
