@@ -79,12 +79,13 @@ void pack_keys(const K* k, int64_t stride, int64_t n, int64_t d, float* panels) 
 // Values v[n, e] -> panels[e / PW][n][PW], with zeros for missing columns.
 template <class K>
 void pack_values(const K* v, int64_t stride, int64_t n, int64_t e, float* panels) {
-    for (int64_t j = 0; j < n; j++)
-        for (int64_t i = 0; i < round_up(e, PW); i += W) {
-            int64_t left = e - i;
-            vf x = left >= W ? load(v + j * stride + i) : left > 0 ? load(v + j * stride + i, left) : vf{};
-            store(panels + (i / PW * n + j) * PW + i % PW, x);
-        }
+    for (int64_t i = 0; i < round_up(e, PW); i += W) {
+        const int64_t left = e - i;
+        float* to = panels + i / PW * n * PW + i % PW;
+        for (int64_t j = 0; j < n; j++, v += stride, to += PW)
+            store(to, left >= W ? load(v + i) : left > 0 ? load(v + i, left) : vf{});
+        v -= n * stride;
+    }
 }
 
 // A query of one head: what it sees, and how far its sums have come.
@@ -100,6 +101,7 @@ struct Row {
 struct Tile {
     int64_t low = INT64_MAX, high = 0;
     bool fresh = true;
+    bool whole = true;  // whether its rows see all keys of the block, as their scores are
 };
 
 // Rows of one (batch, key head): row r is query r % t of the group's head r / t.
@@ -141,6 +143,7 @@ void Task::add(int64_t r0, int64_t n, int64_t key0, int64_t keys_here) {
         int64_t b = most(at.begin - key0, 0), e = least(at.end - key0, keys_here);
         seen[r] = b >= e ? Seen::none : look(a.mask_kind, mask(r0 + r, key0 + b), a.ms, e - b, at.sums.top > -1e29f);
         tile.fresh = tile.fresh && at.sums.top == -INFINITY;
+        tile.whole = tile.whole && seen[r] == Seen::all && b <= 0 && e == keys_here;
         if (seen[r] == Seen::none) continue;
         low = least(low, tile.low = least(tile.low, b / PW * PW));
         high = most(high, tile.high = most(tile.high, e));
@@ -150,12 +153,19 @@ void Task::add(int64_t r0, int64_t n, int64_t key0, int64_t keys_here) {
             if (tiles[i].low <= j && j < tiles[i].high)
                 scores(queries + (r0 + i * MR) * a.d, keys + j * a.d, a.d, weights + i * MR * block + j, block);
     float shrunk[GROUP * MR] = {};
+    const bool plain = a.softcap <= 0 && keys_here % PW == 0;
     for (int64_t r = 0; r < n; r++) {
         Row& at = row[r0 + r];
         const Tile& tile = tiles[r / MR];
-        if (tile.low < tile.high)
+        if (plain && tile.whole && r % MR == 0 && r + MR <= n) {
+            Running* sums[MR];
+            for (int i = 0; i < MR; i++) sums[i] = &row[r0 + r + i].sums;
+            soften_all<MR>(weights + r * block, block, 0, keys_here, sums, shrunk + r);
+            r += MR - 1;
+        } else if (tile.low < tile.high) {
             shrunk[r] = soften(a, weights + r * block, tile.low, round_up(tile.high, PW), at.begin - key0,
                                least(at.end - key0, keys_here), seen[r], mask(r0 + r, key0), at.sums);
+        }
     }
     for (int64_t j = 0; j < e_pad; j += PW)
         for (int i = 0; i < GROUP; i++) {
@@ -229,7 +239,8 @@ template <class Q, class K>
 void attention(const Attention& a, const Q* q, const K* k, const K* v, Q* o) {
     int64_t rows = a.heads / a.kv_heads * a.t, pairs = a.batch * a.kv_heads;
     int64_t wide = most(a.d, a.e), e_pad = round_up(a.e, PW);
-    int64_t block = wide <= 128 ? 128 : wide <= 256 ? 64 : 32;  // packed keys and values stay in the second-level cache
+    // So many packed keys and values stay in the second-level cache.
+    int64_t block = wide <= 64 ? 256 : wide <= 128 ? 128 : wide <= 256 ? 64 : 32;
     // Many tasks, so that a busy core can take fewer of them; but each packs all the keys that its rows see.
     int64_t fewest = pairs * rows < 96 * threads() ? GROUP * MR : 96;
     int64_t parts = most(1, least(rows / fewest, (8 * threads() + pairs - 1) / pairs));

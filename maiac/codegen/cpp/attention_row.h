@@ -101,6 +101,25 @@ struct Running {
     float top = -INFINITY, total = 0;
 };
 
+// What remains of row R's sums, relative to exp(row.top), beside a score of `top`; they become relative to the larger.
+static inline float shrink(Running& row, float top, float& base) {
+    const float before = row.top;
+    if (top > before) row.top = top;
+    base = row.top == -INFINITY ? 0.0f : row.top;
+    return exp_of_difference(splat(before - base))[0];
+}
+
+// Scores x[begin..end), multiples of W, become weights relative to exp(base); gives their sum.
+static inline float weigh(float* x, int64_t begin, int64_t end, float base) {
+    vf total = {};
+    for (int64_t i = begin; i < end; i += W) {
+        vf p = exp_of_difference(load(x + i) - base);
+        store(x + i, p);
+        total += p;
+    }
+    return fold(total, Plus());
+}
+
 // Turns scores x[begin..end) (multiples of W) into weights, of which only those in low..high take part; gives the
 // factor by which everything summed before has shrunk.
 static inline float soften(const Attention& a, float* x, int64_t begin, int64_t end, int64_t low, int64_t high,
@@ -118,23 +137,25 @@ static inline float soften(const Attention& a, float* x, int64_t begin, int64_t 
         apply_mask(a.mask_kind, mask + low * a.ms * bytes, a.ms, x + low, high - low);
     }
     vf top = vf{} - INFINITY;
-    for (int64_t i = begin; i < end; i += W) {
-        vf v = load(x + i);
-        top = v > top ? v : top;
-    }
-    float m = fold(top, Most());
-    if (row.top > m) m = row.top;
-    float base = m == -INFINITY ? 0.0f : m;
-    vf total = {};
-    for (int64_t i = begin; i < end; i += W) {
-        vf p = exp_of_difference(load(x + i) - base);
-        store(x + i, p);
-        total += p;
-    }
-    float shrunk = row.top == m ? 1.0f : std::exp(row.top - base);
-    row.total = row.total * shrunk + fold(total, Plus());
-    row.top = m;
+    for (int64_t i = begin; i < end; i += W) top = larger(load(x + i), top);
+    float base, shrunk = shrink(row, fold(top, Most()), base);
+    row.total = row.total * shrunk + weigh(x, begin, end, base);
     return shrunk;
+}
+
+// The same for R rows, `stride` floats apart, that see all of begin..end as it is: their maxima do not wait for each
+// other.
+template <int R>
+static inline void soften_all(float* x, int64_t stride, int64_t begin, int64_t end, Running* (&rows)[R],
+                              float* shrunk) {
+    vf top[R];
+    for (int r = 0; r < R; r++) top[r] = vf{} - INFINITY;
+    for (int64_t i = begin; i < end; i += W)
+        for (int r = 0; r < R; r++) top[r] = larger(load(x + r * stride + i), top[r]);
+    float base[R];
+    for (int r = 0; r < R; r++) shrunk[r] = shrink(*rows[r], fold(top[r], Most()), base[r]);
+    for (int r = 0; r < R; r++)
+        rows[r]->total = rows[r]->total * shrunk[r] + weigh(x + r * stride, begin, end, base[r]);
 }
 
 }  // namespace maia

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "functions.h"
 #include "pool.h"
@@ -30,8 +31,15 @@ static inline vi ld(const bool* p, int64_t n) { return mask_of(load((const uint8
 static inline int64_t lanes(Full) { return W; }
 static inline int64_t lanes(int64_t n) { return n; }
 
+template <class T, size_t... I>
+static inline vec<T> ldg(const T* p, int64_t stride, std::index_sequence<I...>) {
+    return vec<T>{p[int64_t(I) * stride]...};
+}
 template <class T, class N>
 static inline auto ldg(const T* p, int64_t stride, N n) {
+    // In registers: a vector would wait until all of its elements have left for the cache.
+    if constexpr (std::is_same_v<N, Full> && std::is_arithmetic_v<T> && !std::is_same_v<T, bool>)
+        return ldg(p, stride, std::make_index_sequence<W>());
     T t[W] = {};
     for (int64_t i = 0; i < lanes(n); i++) t[i] = p[i * stride];
     return ld(t, Full());

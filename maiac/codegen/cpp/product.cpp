@@ -21,6 +21,7 @@ struct Rows {
     int64_t tiles, base, tall;
     explicit Rows(int64_t m) : tiles(divide_up(m, MR)), base(m / tiles), tall(m % tiles) {}
     int64_t start(int64_t tile) const { return tile * base + least(tile, tall); }
+    int64_t height(int64_t tile) const { return base + (tile < tall); }
 };
 
 // How the work is cut: into tasks of `block` tiles of rows and `group` panels, each of them summed in `pieces` of k,
@@ -98,6 +99,7 @@ struct Task {
     Task(const Plan& plan, int64_t index);
     void run();
     void piece(int64_t index);
+    void pass(int64_t index, int64_t from, int64_t to, int64_t width);
     void down(int64_t index, int64_t panel, int64_t width, int64_t from, int64_t to);
     void across(int64_t index, int64_t tile, int64_t width);
     Patch place(int64_t from, int64_t to, int64_t panel, int64_t panels) const;
@@ -135,35 +137,39 @@ void Task::run() {
     for (int64_t i = 0; i < plan.pieces; i++) piece(i);
 }
 
-// Tiles of the two heights take different numbers of panels at once, so they go one height after the other.
+// Where tiles of the two heights take different numbers of panels at once, they go one height after the other.
 void Task::piece(int64_t index) {
+    int64_t tall = tile_panels(int(plan.rows.base + 1)), low = tile_panels(int(plan.rows.base));
     int64_t middle = plan.rows.tall < tile0 ? tile0 : least(plan.rows.tall, tile1);
-    for (int height = 0; height < 2; height++) {
-        int64_t from = height ? middle : tile0, to = height ? tile1 : middle;
-        if (from == to) continue;
-        int64_t width = tile_panels(int(plan.rows.base + !height));
-        if (plan.across)
-            for (int64_t i = from; i < to; i++) across(index, i, width);
-        else
-            for (int64_t j = panel0; j < panel1; j += width) down(index, j, least(width, panel1 - j), from, to);
-    }
+    if (middle == tile0) return pass(index, tile0, tile1, low);
+    if (middle == tile1 || tall == low) return pass(index, tile0, tile1, tall);
+    pass(index, tile0, middle, tall);
+    pass(index, middle, tile1, low);
 }
 
-// All tiles of one height times `width` panels, over one piece of k.
+void Task::pass(int64_t index, int64_t from, int64_t to, int64_t width) {
+    if (plan.across)
+        for (int64_t i = from; i < to; i++) across(index, i, width);
+    else
+        for (int64_t j = panel0; j < panel1; j += width) down(index, j, least(width, panel1 - j), from, to);
+}
+
+// Some tiles times `width` panels, over one piece of k.
 void Task::down(int64_t index, int64_t panel, int64_t width, int64_t from, int64_t to) {
     Tile t = start(index, panel, width);
     const char* ahead = t.ahead;
     int64_t bytes = t.positions * t.run * NR * int64_t(sizeof(float));
     t.ahead_step = most(AHEAD_LEAST, least(to - from, AHEAD_MOST));
     int64_t asked = t.positions * divide_up(t.run, t.ahead_step) * 64;  // bytes that a tile asks for
-    const int64_t rows = plan.rows.base + (from < plan.rows.tall);
     for (int64_t i = from; i < to; i += plan.joined) {
         const Patch patch = place(i, least(i + plan.joined, to), panel, width);
         t.out_step = patch.step;
-        for (int64_t r = 0, j = i; r < patch.rows; r += rows, j++) {
+        for (int64_t r = 0, j = i; r < patch.rows; j++) {
+            const int64_t rows = plan.rows.height(j);
             t.ahead = ahead && (j - from) * asked < bytes ? ahead + (j - from) * asked : nullptr;
             t.out = patch.out + r * patch.step;
             make(t, index, patch.row + r, rows, width);
+            r += rows;
         }
         finish(patch, index);
     }
@@ -172,7 +178,7 @@ void Task::down(int64_t index, int64_t panel, int64_t width, int64_t from, int64
 // A row of tiles over one piece of k, for panels that are in the cache: results are written, and what is combined with
 // them is read, as they lie in memory.
 void Task::across(int64_t index, int64_t tile, int64_t width) {
-    const int64_t rows = plan.rows.base + (tile < plan.rows.tall);
+    const int64_t rows = plan.rows.height(tile);
     Tile t = start(index, panel0, width);
     const int64_t next = width * t.panel_step;
     for (int64_t panel = panel0; panel < panel1; panel += plan.joined * width) {
@@ -204,8 +210,10 @@ Patch Task::place(int64_t from, int64_t to, int64_t panel, int64_t panels) const
 Tile Task::start(int64_t index, int64_t panel, int64_t width) {
     const Product& p = plan.p;
     int64_t k0 = index * plan.positions * plan.run, k1 = least(k0 + plan.positions * plan.run, plan.k);
-    Tile t = {};
+    Tile t;
     t.row_step = count;
+    t.ahead = nullptr;
+    t.ahead_step = 0;
     t.run = plan.cut_run ? k1 - k0 : p.run;
     t.positions = plan.cut_run ? 1 : (k1 - k0) / p.run;
     t.add = index > 0;

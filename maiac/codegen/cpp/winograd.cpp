@@ -67,10 +67,10 @@ struct Transform<4> {
     }
 };
 
-constexpr int64_t PIECE = 128;        // channels that are summed at once: short sums lose less
-constexpr int64_t COLUMNS = 64;       // of an epilogue's tile
-constexpr int64_t CACHE = 512 << 10;  // bytes that a block of squares should take
-constexpr int64_t SHARED = 8 << 20;   // and one that all threads work on
+constexpr int64_t PIECE[] = {512, 128};  // channels that are summed at once, for M = 2 and 4: short sums lose less
+constexpr int64_t COLUMNS = 64;          // of an epilogue's tile
+constexpr int64_t CACHE = 512 << 10;     // bytes that a block of squares should take
+constexpr int64_t SHARED = 8 << 20;      // and one that all threads work on
 
 int64_t odd_lines(int64_t floats) { return (divide_up(floats, 16) | 1) * 16; }
 
@@ -234,7 +234,7 @@ void multiply_block(const Job& job, const Space& space, int64_t count) {
     p.n = job.c.o;
     p.positions = 1;
     p.run = job.c.c;
-    p.piece = PIECE;
+    p.piece = PIECE[job.b.side == 6];
     p.alone = !job.b.shared;
     p.rows = point_squares;
     p.source = &place;

@@ -277,7 +277,7 @@ void functions() {
     FUNCTION(log10, 1e-30f, 50.0f, 3);
     FUNCTION(log1p, -0.9f, 50.0f, 4);
     FUNCTION(tanh, -10.0f, 10.0f, 4);
-    FUNCTION(erf, -4.0f, 4.0f, 4);
+    FUNCTION(erf, -4.0f, 4.0f, 6);
     FUNCTION(sin, -3.0f, 3.0f, 4);
     FUNCTION(cos, -1.5f, 1.5f, 4);
     FUNCTION(sqrt, 0.0f, 1e20f, 0.51);
