@@ -1,5 +1,5 @@
-// Elementary functions of vectors. The frequent ones of vf are polynomials, right to 1-3 units in the last place (erf: 6)
-// from denormals to overflow, with the usual results for NaN, infinities and zeros; the rare ones go lane by lane.
+// Elementary functions of vectors. The frequent ones of vf are polynomials, right to 1-3 units in the last place (erf:
+// 6) from denormals to overflow, with the usual results for NaN, infinities and zeros; the rare ones go lane by lane.
 #pragma once
 #include "simd.h"
 
@@ -232,7 +232,7 @@ static inline vf log1p(vf x) {
     return u == 1.0f ? x : value;
 }
 
-// 1 + exp(-x), of which the reciprocal is the sigmoid. Below -88.3 it is infinite, and what would be denormal becomes 0.
+// 1 + exp(-x), the sigmoid's reciprocal. Below -88.3 it is infinite, and what would be denormal becomes 0.
 static inline vf sigmoid_divisor(vf x) {
     vu e;
     vf p = exp_parts(clamp_keeping_nan(-x, -87.0f, 89.0f), e);
