@@ -60,7 +60,8 @@ Plan::Plan(const Product& product) : p(product), rows(p.m), panels(divide_up(p.n
 
 void Plan::cut() {
     int64_t widest = tile_panels(int(rows.base + (rows.tall > 0)));
-    block = CACHE / (MR * positions * run * int64_t(sizeof(float)));
+    // Panels that are made on the way cost less the more rows share them.
+    block = (p.panel ? 2 * CACHE : CACHE) / (MR * positions * run * int64_t(sizeof(float)));
     block = block < 4 ? 4 : least(block, 32);
     group = across ? panels : 4 * widest;
     double work = double(p.batch) * double(p.m) * double(p.n) * double(k);
