@@ -136,6 +136,7 @@ void Task::place() {
 void Task::add(int64_t r0, int64_t n, int64_t key0, int64_t keys_here) {
     Seen seen[GROUP * MR];
     Tile tiles[GROUP];
+    const bool plain = a.softcap <= 0 && keys_here % PW == 0;
     int64_t low = keys_here, high = 0;
     for (int64_t r = 0; r < n; r++) {
         const Row& at = row[r0 + r];
@@ -143,7 +144,7 @@ void Task::add(int64_t r0, int64_t n, int64_t key0, int64_t keys_here) {
         int64_t b = most(at.begin - key0, 0), e = least(at.end - key0, keys_here);
         seen[r] = b >= e ? Seen::none : look(a.mask_kind, mask(r0 + r, key0 + b), a.ms, e - b, at.sums.top > -1e29f);
         tile.fresh = tile.fresh && at.sums.top == -INFINITY;
-        tile.whole = tile.whole && seen[r] == Seen::all && b <= 0 && e == keys_here;
+        tile.whole = tile.whole && plain && seen[r] == Seen::all && b <= 0 && e == keys_here;
         if (seen[r] == Seen::none) continue;
         low = least(low, tile.low = least(tile.low, b / PW * PW));
         high = most(high, tile.high = most(tile.high, e));
@@ -153,16 +154,17 @@ void Task::add(int64_t r0, int64_t n, int64_t key0, int64_t keys_here) {
             if (tiles[i].low <= j && j < tiles[i].high)
                 scores(queries + (r0 + i * MR) * a.d, keys + j * a.d, a.d, weights + i * MR * block + j, block);
     float shrunk[GROUP * MR] = {};
-    const bool plain = a.softcap <= 0 && keys_here % PW == 0;
-    for (int64_t r = 0; r < n; r++) {
-        Row& at = row[r0 + r];
-        const Tile& tile = tiles[r / MR];
-        if (plain && tile.whole && r % MR == 0 && r + MR <= n) {
+    for (int64_t first = 0; first < n; first += MR) {
+        const Tile& tile = tiles[first / MR];
+        if (tile.low >= tile.high) continue;
+        if (tile.whole && first + MR <= n) {
             Running* sums[MR];
-            for (int i = 0; i < MR; i++) sums[i] = &row[r0 + r + i].sums;
-            soften_all<MR>(weights + r * block, block, 0, keys_here, sums, shrunk + r);
-            r += MR - 1;
-        } else if (tile.low < tile.high) {
+            for (int i = 0; i < MR; i++) sums[i] = &row[r0 + first + i].sums;
+            soften_all<MR>(weights + first * block, block, 0, keys_here, sums, shrunk + first);
+            continue;
+        }
+        for (int64_t r = first; r < least(first + MR, n); r++) {
+            Row& at = row[r0 + r];
             shrunk[r] = soften(a, weights + r * block, tile.low, round_up(tile.high, PW), at.begin - key0,
                                least(at.end - key0, keys_here), seen[r], mask(r0 + r, key0), at.sums);
         }

@@ -101,7 +101,8 @@ struct Running {
     float top = -INFINITY, total = 0;
 };
 
-// What remains of row R's sums, relative to exp(row.top), beside a score of `top`; they become relative to the larger.
+// What is left of a row's sums once they are relative to the larger of row.top and `top`, which becomes row.top. `base`
+// is that, or 0 where the row has seen nothing.
 static inline float shrink(Running& row, float top, float& base) {
     const float before = row.top;
     if (top > before) row.top = top;

@@ -211,7 +211,7 @@ Patch Task::place(int64_t from, int64_t to, int64_t panel, int64_t panels) const
 Tile Task::start(int64_t index, int64_t panel, int64_t width) {
     const Product& p = plan.p;
     int64_t k0 = index * plan.positions * plan.run, k1 = least(k0 + plan.positions * plan.run, plan.k);
-    Tile t;
+    Tile t;  // not zeroed: one is made for every panel, and clearing it takes as long as some sums
     t.row_step = count;
     t.ahead = nullptr;
     t.ahead_step = 0;

@@ -67,10 +67,9 @@ struct Transform<4> {
     }
 };
 
-constexpr int64_t PIECE[] = {512, 128};  // channels that are summed at once, for M = 2 and 4: short sums lose less
-constexpr int64_t COLUMNS = 64;          // of an epilogue's tile
-constexpr int64_t CACHE = 512 << 10;     // bytes that a block of squares should take
-constexpr int64_t SHARED = 8 << 20;      // and one that all threads work on
+constexpr int64_t COLUMNS = 64;       // of an epilogue's tile
+constexpr int64_t CACHE = 512 << 10;  // bytes that a block of squares should take
+constexpr int64_t SHARED = 8 << 20;   // and one that all threads work on
 
 int64_t odd_lines(int64_t floats) { return (divide_up(floats, 16) | 1) * 16; }
 
@@ -78,6 +77,7 @@ int64_t odd_lines(int64_t floats) { return (divide_up(floats, 16) | 1) * 16; }
 // them, every thread has a block of its own; else all threads share the steps of one block after the other.
 struct Blocks {
     int64_t side, products;  // M + 2 and its square
+    int64_t piece;           // channels that are summed at once: short sums lose less, which M = 4 needs
     int64_t rows, columns;   // of squares in an image
     int64_t squares;         // in all images
     int64_t left, right;     // floats from square to square in the transformed image and in the products
@@ -93,6 +93,7 @@ struct Blocks {
 Blocks::Blocks(int64_t m, const Conv& c) {
     side = m + 2;
     products = side * side;
+    piece = m == 2 ? 512 : 128;
     rows = divide_up(c.oh, m);
     columns = divide_up(c.ow, m);
     squares = c.n * rows * columns;
@@ -234,7 +235,7 @@ void multiply_block(const Job& job, const Space& space, int64_t count) {
     p.n = job.c.o;
     p.positions = 1;
     p.run = job.c.c;
-    p.piece = PIECE[job.b.side == 6];
+    p.piece = job.b.piece;
     p.alone = !job.b.shared;
     p.rows = point_squares;
     p.source = &place;

@@ -11,7 +11,7 @@ from maiac.ir import parse
 
 from .harness import Ran
 
-STEP = 4999  # of the bit patterns of float32, every so manieth is tried; a prime, so that all mantissas have their turn
+STEP = 4999  # from one bit pattern of float32 to the next that is tried; a prime, so that all mantissas have their turn
 SPECIAL = [float("nan"), float("inf"), -float("inf"), -0.0, 0.0, 1e-40, -1e-40, 88.7, -88.2, 0.5, -0.5, 1.0]
 
 # How many units in the last place a result may be off, what is exact, and the arguments that it is held to.
