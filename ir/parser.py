@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -98,17 +98,29 @@ def _syntax_error(text: str, file: str, e: UnexpectedInput) -> MaiaError:
         column = len((text.splitlines() or [""])[-1]) + 1
     if isinstance(e, UnexpectedToken):
         found = "the end of the text" if e.token.type == "$END" else repr(str(e.token))
-        wanted = sorted(_show_terminal(t) for t in e.accepts or e.expected)
+        wanted = _show_terminals(e.accepts or e.expected)
     else:
         assert isinstance(e, UnexpectedCharacters)
-        found, wanted = repr(e.char), sorted(_show_terminal(t) for t in e.allowed or ())
+        found, wanted = repr(e.char), _show_terminals(e.allowed or ())
     message = f"{file}:{line}:{column}: unexpected {found}"
     hint = f"expected one of: {', '.join(wanted)}" if wanted else ""
     return MaiaError("MAIA0101", message, excerpt=_excerpt(text, line, column), hint=hint)
 
 
+def _show_terminals(names: Iterable[str]) -> list[str]:
+    """What may follow; terminals that stand for several others in one piece say nothing new."""
+    return sorted(_show_terminal(n) for n in names if not n.startswith("PLAIN_"))
+
+
 def _show_terminal(name: str) -> str:
-    names = {"VALUE": "%value", "SYMBOL": "@name", "NAME": "a name", "INT": "an integer", "STRING": "a string"}
+    names = {
+        "VALUE": "%value",
+        "PLAIN": "a type",
+        "SYMBOL": "@name",
+        "NAME": "a name",
+        "INT": "an integer",
+        "STRING": "a string",
+    }
     if name in names:
         return names[name]
     for terminal in _grammar().terminals:

@@ -107,6 +107,12 @@ def _plain_type(text: str) -> TensorType | None:
     return None if dtype is None else TensorType(dtype, tuple(map(int, dims.split(","))) if dims else ())
 
 
+def _later(token: Token, type: str, start: int, text: str) -> Token:
+    """A part of a token of one line, ``start`` characters into it."""
+    line, column, at = token.line or 1, (token.column or 1) + start, (token.start_pos or 0) + start
+    return Token(type, text, at, line, column)
+
+
 class Syntax(Transformer[Token, Any]):
     """One method for each rule of maia.lark, called while the text is read."""
 
@@ -148,6 +154,12 @@ class Syntax(Transformer[Token, Any]):
     def param(self, kids: list[Any]) -> Any:
         return tuple(kids)
 
+    @v_args(inline=True)
+    def plain_param(self, token: Token) -> Any:
+        value, _, text = str(token).partition(": ")
+        type = self.plain_type(_later(token, "PLAIN", len(value) + 2, text))
+        return _later(token, "VALUE", 0, value), type
+
     def stage(self, kids: list[Any]) -> Any:
         return "stage", (str(kids[0]), integer(kids[1]))
 
@@ -175,6 +187,11 @@ class Syntax(Transformer[Token, Any]):
     def loc(self, kids: list[Any]) -> Any:
         name = unquote(kids[0])
         return "loc", Location(name, unquote(kids[1]), integer(kids[2])) if len(kids) > 1 else Location(name)
+
+    @v_args(inline=True)
+    def plain_loc(self, token: Token) -> Any:
+        _, name, _, file, line = str(token).split('"')
+        return "loc", Location(name, file, int(line[1:]))
 
     def types(self, kids: list[Any]) -> Any:
         return "types", kids
@@ -282,3 +299,7 @@ class Syntax(Transformer[Token, Any]):
 
     def list(self, kids: list[Any]) -> Any:
         return tuple(k for k in kids if k is not None)
+
+    @v_args(inline=True)
+    def plain_list(self, token: Token) -> Any:
+        return tuple(map(int, token[1:-1].split(",")))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .collector import older_objects_frozen
+
 if TYPE_CHECKING:
     from . import ir, onnx_backend, passes, runtime
     from .artifact import Artifact, load
@@ -45,7 +47,8 @@ def __getattr__(name: str) -> object:
         return import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name], __name__), name)
+    with older_objects_frozen():  # torch is imported here, or was
+        value = getattr(import_module(_HOME[name], __name__), name)
     globals()[name] = value  # the next look-up does not come here
     return value
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import __version__, golden
+from .collector import older_objects_frozen
 from .difference import Difference
 from .ir import Module
 from .ir.errors import MaiaError, raise_all
@@ -225,6 +226,7 @@ class Artifact:
         return self.manifest
 
 
+@older_objects_frozen()
 def load(
     path: str | Path,
     *,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .codegen import prepare_host_code
+from .collector import older_objects_frozen
 from .config import CompileOptions
 from .ir import Module
 from .ir.errors import MaiaError
@@ -67,6 +68,7 @@ def compile(
     return lower(captured, options, passes=passes, dump_ir=dump_ir, require_fusion=require_fusion, progress=progress)
 
 
+@older_objects_frozen()
 def lower(
     captured: Captured,
     options: CompileOptions,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,19 +66,27 @@ def load_artifact(
     heavy = sum(manifest.entries[n].size for n in (WEIGHTS, STATES) if n in manifest.entries)
     heavy += sum(link.size for link in manifest.links)
     whole = heavy <= CHECKED_WEIGHTS if verify is None else verify
-    check_sums(archive, manifest, weights=whole, progress=progress)
-    text = archive.read(PROGRAM, MAX_TEXT)
-    try:
-        module = parse(text.decode(), file=f"{path}:{PROGRAM}")
-    except UnicodeDecodeError:
-        raise MaiaError("MAIA0408", f"{path}: {PROGRAM} is not UTF-8 text") from None
-    if "main" not in module.functions:
-        raise MaiaError("MAIA0408", f"{path}: the program has no function @main")
-    check_module(module)  # the executor generates code from it
+    with ThreadPoolExecutor(1) as beside:  # SHA-256 leaves the interpreter to who reads the program
+        program = beside.submit(read_program, archive)
+        check_sums(archive, manifest, weights=whole, progress=progress)
+        module = program.result()
     attach(module, archive, manifest)
     if before is not None and identity(path) != before:
         raise MaiaError("MAIA0418", f"{path} was replaced while it was read")
     return Loaded(path, module, manifest, archive, whole)
+
+
+def read_program(archive: Archive) -> Module:
+    """The module, without the contents of its weights."""
+    text = archive.read(PROGRAM, MAX_TEXT)
+    try:
+        module = parse(text.decode(), file=f"{archive.path}:{PROGRAM}")
+    except UnicodeDecodeError:
+        raise MaiaError("MAIA0408", f"{archive.path}: {PROGRAM} is not UTF-8 text") from None
+    if "main" not in module.functions:
+        raise MaiaError("MAIA0408", f"{archive.path}: the program has no function @main")
+    check_module(module)  # the executor generates code from it
+    return module
 
 
 def check_sizes(archive: Archive, manifest: Manifest) -> None:

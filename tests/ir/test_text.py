@@ -118,6 +118,27 @@ def test_a_syntax_error_says_what_may_follow():
     assert "'{'" in fault("module @m }").hint
 
 
+@pytest.mark.parametrize("params", ["%x: f32[1, 2], %x: f32[4]", "%x : f32[1,2], %x : f32[4]"])
+def test_a_param_in_one_piece_is_located_as_one_in_three(params: str):
+    text = in_main("return %x", params=params)
+    error = fault(text)
+    assert (error.code, error.message.split(": ")[0]) == ("MAIA0104", f"a.maia:1:{text.rindex('%x', 0, 60) + 1}")
+
+
+def test_plain_and_spaced_forms_are_the_same():
+    plain = in_main('%y = reshape %x {shape = [2, 2]} : f32[2, 2] at "a" "b.py":7 return %y')
+    spaced = (
+        plain.replace("[2, 2]", "[ 2 ,2 ]").replace('at "a" "b.py":7', 'at  "a"  "b.py" : 7').replace("%x: ", "%x : ")
+    )
+    assert print_module(parse(spaced)) == print_module(parse(plain))
+    assert [next(iter(parse(t).main.body)).loc for t in (plain, spaced)] == [Location("a", "b.py", 7)] * 2
+
+
+def test_hints_name_no_internals():
+    hint = fault("module @m { func @f(%x: )").hint
+    assert "a type" in hint and "plain" not in hint
+
+
 def test_values_of_a_region_end_with_it():
     region = "%y = if %c : f32[4] () { %z = relu %x : f32[4] yield %z } () { yield %x }"
     params = "%x: f32[4], %c: bool[]"
