@@ -13,7 +13,7 @@ from maiac.ir.dims import DimLike, evaluate
 from .library import library
 from .lowering import Packing
 
-KINDS = ("direct", "depthwise", "winograd2", "winograd4")  # as in conv.h
+KINDS = ("direct", "depthwise", "winograd2", "winograd4", "lean2", "lean4")  # as in conv.h
 
 
 @dataclass(frozen=True)

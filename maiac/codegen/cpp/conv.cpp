@@ -51,6 +51,15 @@ double cycles_of(ConvKind kind, const Conv& c) {
     return count * products(squares, double(c.c)) + squares * (vectors_in * in + vectors_out * out);
 }
 
+constexpr int64_t GROWTH = 4 << 20;  // bytes
+
+// Filters that would grow by megabytes, and by more than the images around them take, keep their size: a program's
+// memory should be that of its weights and values. It costs up to a sixth of the time.
+bool outgrows(ConvKind kind, ConvKind lean, const Conv& c) {
+    int64_t images = most(c.n, 1) * (most(c.h * c.w, 1) * c.c + most(c.oh * c.ow, 1) * c.o) * int64_t(sizeof(float));
+    return conv_packed_bytes(kind, c) - conv_packed_bytes(lean, c) > most(GROWTH, images);
+}
+
 }  // namespace
 
 bool conv_fits(ConvKind kind, const Conv& c) {
@@ -64,7 +73,9 @@ ConvKind conv_choose(const Conv& c) {
     ConvKind best = ConvKind::direct;
     for (ConvKind kind : {ConvKind::winograd2, ConvKind::winograd4})
         if (conv_fits(kind, c) && cycles_of(kind, c) < cycles_of(best, c)) best = kind;
-    return best;
+    if (best == ConvKind::direct) return best;
+    ConvKind lean = best == ConvKind::winograd2 ? ConvKind::lean2 : ConvKind::lean4;
+    return outgrows(best, lean, c) ? lean : best;
 }
 
 int64_t conv_packed_bytes(ConvKind kind, const Conv& c) {
@@ -81,7 +92,7 @@ void conv_pack(ConvKind kind, const Conv& c, const float* w, void* packed) {
 }
 
 int64_t conv_workspace(ConvKind kind, const Conv& c) {
-    return kind == ConvKind::winograd2 || kind == ConvKind::winograd4 ? winograd_workspace(kind, c) : 0;
+    return kind == ConvKind::direct || kind == ConvKind::depthwise ? 0 : winograd_workspace(kind, c);
 }
 
 void conv(ConvKind kind, const Conv& c, const float* x, const void* packed, void* workspace, Epilogue epilogue,

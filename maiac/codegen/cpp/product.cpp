@@ -16,14 +16,6 @@ constexpr int64_t LONG = 512;            // sums after which a call for every ti
 
 int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// m rows in tiles of nearly equal height: the first `tall` have base + 1 rows, the others base.
-struct Rows {
-    int64_t tiles, base, tall;
-    explicit Rows(int64_t m) : tiles(divide_up(m, MR)), base(m / tiles), tall(m % tiles) {}
-    int64_t start(int64_t tile) const { return tile * base + least(tile, tall); }
-    int64_t height(int64_t tile) const { return base + (tile < tall); }
-};
-
 // How the work is cut: into tasks of `block` tiles of rows and `group` panels, each of them summed in `pieces` of k,
 // which are of `positions` whole positions or, where there is one position only, of `run` k of it.
 struct Plan {

@@ -1,6 +1,7 @@
 // The register-blocked inner loop of matrix products and convolutions: a few rows times a few packed panels.
 #pragma once
 #include "simd.h"
+#include "whole.h"
 
 namespace maia {
 
@@ -40,6 +41,14 @@ struct Tile {
 
 // The most panels of a tile of so many rows: where rows do not fill the registers, more panels do.
 constexpr int tile_panels(int rows) { return rows > MR / 2 ? 1 : MR / rows < 6 ? MR / rows : 6; }
+
+// m rows in tiles of nearly equal height: the first `tall` have base + 1 rows, the others base.
+struct Rows {
+    int64_t tiles, base, tall;
+    explicit Rows(int64_t m) : tiles(divide_up(m, MR)), base(m / tiles), tall(m % tiles) {}
+    int64_t start(int64_t tile) const { return tile * base + least(tile, tall); }
+    int64_t height(int64_t tile) const { return base + (tile < tall); }
+};
 
 // 1 <= rows <= MR, 1 <= panels <= tile_panels(rows).
 void tile(int rows, int panels, const Tile& t);

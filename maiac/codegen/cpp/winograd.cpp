@@ -4,93 +4,41 @@
 
 #include "pool.h"
 #include "product.h"
+#include "transforms.h"
 #include "whole.h"
 
 namespace maia {
 namespace {
 
-// The transforms along one dim, d of the image (M + 2 values), g of the filter (3) and m of the products. They evaluate
-// polynomials at a few points and interpolate: at 0, 1, -1 and infinity for M = 2.
-template <int M>
-struct Transform {
-    static void image(vf (&d)[4]) {
-        vf d1 = d[1];
-        d[0] = d[0] - d[2];
-        d[1] = d1 + d[2];
-        d[2] = d[2] - d1;
-        d[3] = d1 - d[3];
-    }
-    static void filter(const vd (&g)[3], vd (&to)[4]) {
-        to[0] = g[0];
-        to[1] = (g[0] + g[1] + g[2]) * 0.5;
-        to[2] = (g[0] - g[1] + g[2]) * 0.5;
-        to[3] = -g[2];
-    }
-    static void result(const vf (&m)[4], vf (&y)[2]) {
-        y[0] = m[0] + m[1] + m[2];
-        y[1] = m[1] - m[2] + m[3];
-    }
-};
-
-// At 0, +-a, +-1/a and infinity, where a is the root of 1/2: powers of these stay closer to 1 than those of the usual
-// 0, +-1, +-2, which makes the error 3 to 4 times smaller.
-constexpr double ROOT = 1.41421356237309504880;
-template <>
-struct Transform<4> {
-    static void image(vf (&d)[6]) {
-        const float a = float(ROOT / 2), b = float(ROOT);
-        vf even_a = d[4] - d[2] * 2.0f, odd_a = (d[3] - d[1] * 2.0f) * a;
-        vf even_b = d[4] - d[2] * 0.5f, odd_b = (d[3] - d[1] * 0.5f) * b;
-        d[0] = d[0] + d[4] - d[2] * 2.5f;
-        d[5] = d[1] + d[5] - d[3] * 2.5f;
-        d[1] = even_a + odd_a;
-        d[2] = even_a - odd_a;
-        d[3] = even_b + odd_b;
-        d[4] = even_b - odd_b;
-    }
-    static void filter(const vd (&g)[3], vd (&to)[6]) {
-        const double a = ROOT / 2, b = ROOT;
-        to[0] = g[0];
-        to[1] = (g[0] + a * g[1] + g[2] * 0.5) * (-1 / 1.5);
-        to[2] = (g[0] - a * g[1] + g[2] * 0.5) * (-1 / 1.5);
-        to[3] = (g[0] + b * g[1] + g[2] * 2.0) * (1 / 6.0);
-        to[4] = (g[0] - b * g[1] + g[2] * 2.0) * (1 / 6.0);
-        to[5] = g[2];
-    }
-    static void result(const vf (&m)[6], vf (&y)[4]) {
-        const float a = float(ROOT / 2), b = float(ROOT);
-        vf even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
-        y[0] = m[0] + even_a + even_b;
-        y[1] = odd_a * a + odd_b * b;
-        y[2] = even_a * 0.5f + even_b * 2.0f;
-        y[3] = m[5] + odd_a * (a / 2) + odd_b * (b * 2);
-    }
-};
-
 constexpr int64_t COLUMNS = 64;       // of an epilogue's tile
 constexpr int64_t CACHE = 512 << 10;  // bytes that a block of squares should take
 constexpr int64_t SHARED = 8 << 20;   // and one that all threads work on
 
-int64_t odd_lines(int64_t floats) { return (divide_up(floats, 16) | 1) * 16; }
+constexpr int64_t odd_lines(int64_t floats) { return (divide_up(floats, 16) | 1) * 16; }
+
+constexpr bool lean(ConvKind kind) { return kind == ConvKind::lean2 || kind == ConvKind::lean4; }
+constexpr int64_t square_of(ConvKind kind) { return kind == ConvKind::winograd2 || kind == ConvKind::lean2 ? 2 : 4; }
 
 // How the squares are taken: in blocks, each transformed, multiplied and transformed back. Where there are enough of
-// them, every thread has a block of its own; else all threads share the steps of one block after the other.
+// them, every thread has a block of its own; else, and where filters are transformed on the way, which should be done
+// for as many squares as can be, all threads share the steps of one block after the other.
 struct Blocks {
     int64_t side, products;  // M + 2 and its square
     int64_t piece;           // channels that are summed at once: short sums lose less, which M = 4 needs
     int64_t rows, columns;   // of squares in an image
     int64_t squares;         // in all images
-    int64_t left, right;     // floats from square to square in the transformed image and in the products
+    int64_t left, right;     // floats from square to square in the transformed image and in the products, if kept
     int64_t left_plane, right_plane;  // from product to product: an odd number of lines, against meeting in one set
     int64_t block;           // squares
     bool shared;
 
-    Blocks(int64_t m, const Conv& c);
+    Blocks(ConvKind kind, const Conv& c);
     int64_t floats() const { return products * (left_plane + right_plane) + left; }
     int64_t count() const { return divide_up(squares, block); }
 };
 
-Blocks::Blocks(int64_t m, const Conv& c) {
+Blocks::Blocks(ConvKind kind, const Conv& c) {
+    const int64_t m = square_of(kind);
     side = m + 2;
     products = side * side;
     piece = m == 2 ? 512 : 128;
@@ -98,22 +46,23 @@ Blocks::Blocks(int64_t m, const Conv& c) {
     columns = divide_up(c.ow, m);
     squares = c.n * rows * columns;
     left = divide_up(c.c, 16) * 16;
-    right = divide_up(c.o, NR) * NR;
+    right = lean(kind) ? 0 : divide_up(c.o, NR) * NR;
     int64_t bytes = products * (left + right) * int64_t(sizeof(float));
     block = CACHE / bytes / MR * MR;
     block = most(4 * MR, least(block, 16 * MR));
     // The last of a few blocks would keep some threads waiting: their number should be a multiple of the threads'.
     int64_t turns = divide_up(squares, block * threads());
-    shared = squares < 2 * MR * threads() * turns || squares < 3 * MR * threads();
+    shared = lean(kind) || squares < 2 * MR * threads() * turns || squares < 3 * MR * threads();
     block = shared ? most(4 * MR, least(squares, SHARED / bytes)) : divide_up(squares, turns * threads());
     block = least(block, most(squares, 1));
     left_plane = odd_lines(block * left);
-    right_plane = odd_lines(block * right);
+    right_plane = right ? odd_lines(block * right) : 0;
 }
 
 struct Job {
     const Conv& c;
     Blocks b;
+    bool lean;  // whether filters are transformed on the way
     const float* x;
     const float* packed;
     Epilogue epilogue;
@@ -130,28 +79,6 @@ struct Space {
         memset(zeros, 0, size_t(b.left) * sizeof(float));
     }
 };
-
-// W channels of a square.
-template <int M>
-inline void transform_pixels(const float* const* pixels, int64_t ch, float* to, int64_t plane) {
-    constexpr int N = M + 2;
-    vf d[N][N];
-#pragma GCC unroll 6
-    for (int j = 0; j < N; j++) {
-        vf column[N];
-#pragma GCC unroll 6
-        for (int i = 0; i < N; i++) column[i] = load(pixels[i * N + j] + ch);
-        Transform<M>::image(column);
-#pragma GCC unroll 6
-        for (int i = 0; i < N; i++) d[i][j] = column[i];
-    }
-#pragma GCC unroll 6
-    for (int i = 0; i < N; i++) {
-        Transform<M>::image(d[i]);
-#pragma GCC unroll 6
-        for (int j = 0; j < N; j++, to += plane) store(to, d[i][j]);
-    }
-}
 
 template <int M>
 void transform_square(const Job& job, const Space& space, int64_t first, int64_t square) {
@@ -177,42 +104,23 @@ void transform_square(const Job& job, const Space& space, int64_t first, int64_t
     transform_pixels<M>(pixels, 0, to + ch, job.b.left_plane);
 }
 
-// W channels of a square's results.
+// Some columns of a square's products, of which those of product p lie at m[p * plane], to pixels.
 template <int M>
-inline void transform_products(const float* m, int64_t plane, float* tile) {
-    constexpr int N = M + 2;
-    vf half[M][N];
-#pragma GCC unroll 6
-    for (int j = 0; j < N; j++) {
-        vf column[N], y[M];
-#pragma GCC unroll 6
-        for (int i = 0; i < N; i++) column[i] = load(m + (i * N + j) * plane);
-        Transform<M>::result(column, y);
-#pragma GCC unroll 6
-        for (int i = 0; i < M; i++) half[i][j] = y[i];
-    }
-#pragma GCC unroll 6
-    for (int i = 0; i < M; i++) {
-        vf y[M];
-        Transform<M>::result(half[i], y);
-#pragma GCC unroll 6
-        for (int j = 0; j < M; j++) store(tile + (i * M + j) * COLUMNS, y[j]);
-    }
-}
-
-template <int M>
-void transform_back(const Job& job, const Space& space, int64_t first, int64_t square) {
+void transform_back(const Job& job, const float* m, int64_t plane, int64_t square, int64_t column, int64_t count) {
     const Conv& c = job.c;
     int64_t place = square % (job.b.rows * job.b.columns), y = place / job.b.columns * M, x = place % job.b.columns * M;
     int64_t line = square / (job.b.rows * job.b.columns) * c.oh + y, wide = least(M, c.ow - x);
     alignas(64) float tile[M * M * COLUMNS];
-    for (int64_t from = 0; from < c.o; from += COLUMNS) {
-        int64_t count = least(COLUMNS, c.o - from);
-        const float* m = space.right + (square - first) * job.b.right + from;
-        for (int64_t ch = 0; ch < count; ch += W) transform_products<M>(m + ch, job.b.right_plane, tile + ch);
-        for (int64_t i = 0; i < least(M, c.oh - y); i++)
-            job.epilogue(job.context, tile + i * M * COLUMNS, COLUMNS, (line + i) * c.ow + x, wide, from, count);
-    }
+    for (int64_t i = 0; i < count; i += W) transform_products<M>(m + i, plane, tile + i, COLUMNS);
+    for (int64_t i = 0; i < least(M, c.oh - y); i++)
+        job.epilogue(job.context, tile + i * M * COLUMNS, COLUMNS, (line + i) * c.ow + x, wide, column, count);
+}
+
+template <int M>
+void transform_back(const Job& job, const Space& space, int64_t first, int64_t square) {
+    const float* m = space.right + (square - first) * job.b.right;
+    for (int64_t i = 0; i < job.c.o; i += COLUMNS)
+        transform_back<M>(job, m + i, job.b.right_plane, square, i, least(COLUMNS, job.c.o - i));
 }
 
 struct Place {
@@ -246,6 +154,84 @@ void multiply_block(const Job& job, const Space& space, int64_t count) {
     multiply(p);
 }
 
+// Filters that are transformed on the way: some panels of them times the squares of a block, by one thread. What is made
+// stays in the core's own cache: a piece of a panel's filters, and the sums until they are pixels.
+template <int M>
+struct Lean {
+    static constexpr int64_t PIECE = 128, PRODUCTS = (M + 2) * (M + 2), STEP = odd_lines(PIECE * NR);  // channels, floats
+    static constexpr int64_t SUMS = 256 << 10;                                                         // bytes
+    const Job& job;
+    const Space& space;
+    int64_t first, count;  // squares
+    Rows rows;
+    int64_t panels, group;  // at once
+    int64_t wide, plane;    // floats of sums from square to square, and from product to product
+
+    Lean(const Job& job, const Space& space, int64_t first, int64_t count);
+    void run() const;
+    void multiply_group(int64_t panel, float* filters, float* sums) const;
+    void multiply_piece(int64_t panel, int64_t ch, const char* next, float* filters, float* sums) const;
+    const float* raw(int64_t panel, int64_t ch) const { return job.packed + (panel * job.c.c + ch) * 9 * NR; }
+};
+
+template <int M>
+Lean<M>::Lean(const Job& job, const Space& space, int64_t first, int64_t count)
+    : job(job), space(space), first(first), count(count), rows(count), panels(divide_up(job.c.o, NR)) {
+    int64_t fit = SUMS / (PRODUCTS * count * NR * int64_t(sizeof(float)));
+    group = most(1, least(least(fit, COLUMNS / NR), panels / (2 * threads())));
+    wide = group * NR;
+    plane = odd_lines(count * wide);
+}
+
+template <int M>
+void Lean<M>::run() const {
+    parallel(divide_up(panels, group), 1, [&](int64_t begin, int64_t end) {
+        float* filters = (float*)scratch(PRODUCTS * (STEP + plane) * int64_t(sizeof(float)), WORKER_SLOT);
+        for (int64_t i = begin; i < end; i++) multiply_group(i * group, filters, filters + PRODUCTS * STEP);
+    });
+}
+
+template <int M>
+void Lean<M>::multiply_group(int64_t panel, float* filters, float* sums) const {
+    const int64_t end = least(panel + group, panels), channels = job.c.c;
+    if (!channels) memset(sums, 0, size_t(PRODUCTS * plane) * sizeof(float));
+    for (int64_t ch = 0; ch < channels; ch += PIECE)
+        for (int64_t j = panel; j < end; j++) {
+            const float* next = j + 1 < end ? raw(j + 1, ch) : ch + PIECE < channels ? raw(panel, ch + PIECE) : raw(end, 0);
+            multiply_piece(j, ch, (const char*)next, filters, sums + (j - panel) * NR);
+        }
+    const int64_t column = panel * NR, columns = least((end - panel) * NR, job.c.o - column);
+    for (int64_t i = 0; i < count; i++) transform_back<M>(job, sums + i * wide, plane, first + i, column, columns);
+}
+
+// Adds the products of a piece of a panel; `next` is what will be read then.
+template <int M>
+void Lean<M>::multiply_piece(int64_t panel, int64_t ch, const char* next, float* filters, float* sums) const {
+    const int64_t run = least(PIECE, job.c.c - ch), bytes = run * 9 * NR * int64_t(sizeof(float));
+    const float* w = raw(panel, ch);
+    for (int64_t i = 0; i < run; i++, w += 9 * NR)
+        for (int64_t column = 0; column < NR; column += W) {
+            vf taps[9];
+#pragma GCC unroll 9
+            for (int tap = 0; tap < 9; tap++) taps[tap] = load(w + tap * NR + column);
+            transform_filters<M, STEP>(taps, filters + i * NR + column);
+        }
+    const char* const stop = next + bytes;
+    const float* left[MR];
+    Tile t = {left, 0, 1, run, nullptr, 0, nullptr, wide, ch > 0, nullptr, 0};
+    t.ahead_step = most(2, PRODUCTS * rows.tiles * run * 64 / bytes);
+    for (int64_t p = 0; p < PRODUCTS; p++)
+        for (int64_t i = 0; i < rows.tiles; i++) {
+            const float* square = space.left + p * job.b.left_plane + rows.start(i) * job.b.left + ch;
+            for (int64_t r = 0; r < rows.height(i); r++) left[r] = square + r * job.b.left;
+            t.panels = filters + p * STEP;
+            t.out = sums + p * plane + rows.start(i) * wide;
+            t.ahead = next < stop ? next : nullptr;
+            next += divide_up(run, t.ahead_step) * 64;
+            tile(int(rows.height(i)), 1, t);
+        }
+}
+
 template <int M>
 void run_shared(const Job& job, void* memory) {
     Space space(job.b, memory);
@@ -254,6 +240,10 @@ void run_shared(const Job& job, void* memory) {
         parallel(count, divide_up(count, threads() * 8), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i++) transform_square<M>(job, space, from, from + i);
         });
+        if (job.lean) {
+            Lean<M>(job, space, from, count).run();
+            continue;
+        }
         multiply_block(job, space, count);
         parallel(count, divide_up(count, threads() * 8), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i++) transform_back<M>(job, space, from, from + i);
@@ -274,72 +264,77 @@ void run_apart(const Job& job) {
     });
 }
 
-// The transformed filters of columns o.. and one channel: product p's lie at to[p * step].
-template <int M>
-void transform_filters(const Conv& c, const float* w, int64_t o, int64_t channel, float* to, int64_t step) {
-    constexpr int N = M + 2;
-    double g[3][3][W] = {};
+// The filters of W columns and one channel, tap by tap.
+template <class V>
+void gather_taps(const Conv& c, const float* w, int64_t o, int64_t channel, V (&taps)[9]) {
+    for (int tap = 0; tap < 9; tap++) taps[tap] = V{};
     for (int64_t lane = 0; lane < W && o + lane < c.o; lane++)
-        for (int64_t tap = 0; tap < 9; tap++) g[tap % 3][tap / 3][lane] = w[((o + lane) * c.c + channel) * 9 + tap];
-    vd half[N][3], turned[N];
-    for (int j = 0; j < 3; j++) {  // down the filter's columns, then along its rows
-        vd taps[3];
-        memcpy(taps, g[j], sizeof taps);
-        Transform<M>::filter(taps, turned);
-        for (int r = 0; r < N; r++) half[r][j] = turned[r];
-    }
-    for (int r = 0; r < N; r++) {
-        Transform<M>::filter(half[r], turned);
-        for (int j = 0; j < N; j++) store(to + (r * N + j) * step, __builtin_convertvector(turned[j], vf));
-    }
+        for (int tap = 0; tap < 9; tap++) taps[tap][lane] = w[((o + lane) * c.c + channel) * 9 + tap];
 }
 
 // The products' panels lie far apart, often by powers of two: they are written some lines at a time.
 template <int M>
-void pack_filters(const Conv& c, const float* w, float* packed) {
-    constexpr int64_t PRODUCTS = (M + 2) * (M + 2), CHANNELS = 16;
+void pack_transformed(const Conv& c, const float* w, float* packed) {
+    constexpr int64_t PRODUCTS = (M + 2) * (M + 2), CHANNELS = 16, STEP = CHANNELS * NR;
     int64_t panels = divide_up(c.o, NR), parts = divide_up(c.c, CHANNELS);
     parallel(panels * parts, 1, [&](int64_t begin, int64_t end) {
-        alignas(64) float lines[PRODUCTS * CHANNELS * NR];
+        alignas(64) float lines[PRODUCTS * STEP];
+        vd taps[9];
         for (int64_t i = begin; i < end; i++) {
             int64_t panel = i / parts, first = i % parts * CHANNELS, count = least(CHANNELS, c.c - first);
-            for (int64_t ch = 0; ch < count; ch++)
-                for (int64_t column = 0; column < NR; column += W)
-                    transform_filters<M>(c, w, panel * NR + column, first + ch, lines + ch * NR + column, CHANNELS * NR);
+            for (int64_t j = 0; j < count * NR; j += W) {
+                gather_taps(c, w, panel * NR + j % NR, first + j / NR, taps);
+                transform_filters<M, STEP>(taps, lines + j);
+            }
             for (int64_t p = 0; p < PRODUCTS; p++)
-                memcpy(packed + ((p * panels + panel) * c.c + first) * NR, lines + p * CHANNELS * NR,
+                memcpy(packed + ((p * panels + panel) * c.c + first) * NR, lines + p * STEP,
                        size_t(count * NR) * sizeof(float));
         }
     });
 }
 
-int64_t square_of(ConvKind kind) { return kind == ConvKind::winograd2 ? 2 : 4; }
+// Panel by panel, channel by channel, tap by tap.
+void pack_lean(const Conv& c, const float* w, float* packed) {
+    parallel(divide_up(c.o, NR) * c.c, 16, [&](int64_t begin, int64_t end) {
+        vf taps[9];
+        for (int64_t i = begin; i < end; i++)
+            for (int64_t column = 0; column < NR; column += W) {
+                gather_taps(c, w, i / c.c * NR + column, i % c.c, taps);
+                for (int tap = 0; tap < 9; tap++) store(packed + (i * 9 + tap) * NR + column, taps[tap]);
+            }
+    });
+}
+
+template <int M>
+void run(const Job& job, void* workspace) {
+    job.b.shared ? run_shared<M>(job, workspace) : run_apart<M>(job);
+}
 
 }  // namespace
 
 int64_t winograd_packed_bytes(ConvKind kind, const Conv& c) {
-    int64_t side = square_of(kind) + 2;
-    return side * side * divide_up(c.o, NR) * NR * c.c * int64_t(sizeof(float));
+    int64_t side = square_of(kind) + 2, values = lean(kind) ? 9 : side * side;
+    return values * divide_up(c.o, NR) * NR * c.c * int64_t(sizeof(float));
 }
 
 void winograd_pack(ConvKind kind, const Conv& c, const float* w, void* packed) {
-    if (kind == ConvKind::winograd2) return pack_filters<2>(c, w, (float*)packed);
-    pack_filters<4>(c, w, (float*)packed);
+    if (lean(kind)) return pack_lean(c, w, (float*)packed);
+    if (kind == ConvKind::winograd2) return pack_transformed<2>(c, w, (float*)packed);
+    pack_transformed<4>(c, w, (float*)packed);
 }
 
 int64_t winograd_workspace(ConvKind kind, const Conv& c) {
-    Blocks b(square_of(kind), c);
+    Blocks b(kind, c);
     return b.shared ? b.floats() * int64_t(sizeof(float)) : 0;
 }
 
 void conv_winograd(ConvKind kind, const Conv& c, const float* x, const void* packed, void* workspace, Epilogue epilogue,
                    const void* context) {
-    Job job = {c, Blocks(square_of(kind), c), x, (const float*)packed, epilogue, context};
+    Job job = {c, Blocks(kind, c), lean(kind), x, (const float*)packed, epilogue, context};
     if (job.b.squares <= 0 || c.o <= 0) return;
     // Whoever asked for the workspace with more threads did not know of this one.
     if (job.b.shared && !workspace) workspace = scratch(job.b.floats() * int64_t(sizeof(float)), CALLER_SLOT);
-    if (kind == ConvKind::winograd2) return job.b.shared ? run_shared<2>(job, workspace) : run_apart<2>(job);
-    job.b.shared ? run_shared<4>(job, workspace) : run_apart<4>(job);
+    square_of(kind) == 2 ? run<2>(job, workspace) : run<4>(job, workspace);
 }
 
 }  // namespace maia

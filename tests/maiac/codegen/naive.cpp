@@ -174,6 +174,8 @@ void convolutions() {
     convolution("depthwise of stride 2", ConvKind::depthwise, 16, 16, 16, 5, 2);
     convolution("winograd2", ConvKind::winograd2, 20, 37, 1, 3, 1);
     convolution("winograd4", ConvKind::winograd4, 20, 37, 1, 3, 1);
+    convolution("winograd2, filters transformed on the way", ConvKind::lean2, 150, 37, 1, 3, 1);
+    convolution("winograd4, filters transformed on the way", ConvKind::lean4, 150, 37, 1, 3, 1);
 }
 
 // **** attention ****

@@ -76,7 +76,8 @@ Floats statistics() {
 std::vector<Floats> everything() {
     return {product(1, 300, 200), product(50, 300, 200), product(130, 70, 600), image(ConvKind::direct, 16, 24, 1),
             image(ConvKind::depthwise, 24, 24, 24), image(ConvKind::winograd2, 16, 24, 1),
-            image(ConvKind::winograd4, 16, 24, 1), heads(1, 700), heads(60, 60), rows(), statistics()};
+            image(ConvKind::winograd4, 16, 24, 1), image(ConvKind::lean2, 16, 40, 1), heads(1, 700), heads(60, 60),
+            rows(), statistics()};
 }
 
 }  // namespace
