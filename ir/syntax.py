@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -107,7 +108,16 @@ def _plain_type(text: str) -> TensorType | None:
     return None if dtype is None else TensorType(dtype, tuple(map(int, dims.split(","))) if dims else ())
 
 
-def _later(token: Token, type: str, start: int, text: str) -> Token:
+_PARAMS = re.compile(r"(%[^:]+): ([^\]]+\])")  # the pieces of maia.lark's tokens, which are known to be right
+_OPERANDS = re.compile(r"[^, ]+")
+_ATTRS = re.compile(r"([a-z_]+) = (?:(\d+)|\[([^\]]*)\])")
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
+
+
+def _part(token: Token, type: str, start: int, text: str) -> Token:
     """A part of a token of one line, ``start`` characters into it."""
     line, column, at = token.line or 1, (token.column or 1) + start, (token.start_pos or 0) + start
     return Token(type, text, at, line, column)
@@ -155,10 +165,11 @@ class Syntax(Transformer[Token, Any]):
         return tuple(kids)
 
     @v_args(inline=True)
-    def plain_param(self, token: Token) -> Any:
-        value, _, text = str(token).partition(": ")
-        type = self.plain_type(_later(token, "PLAIN", len(value) + 2, text))
-        return _later(token, "VALUE", 0, value), type
+    def plain_params(self, token: Token) -> Any:
+        return [
+            (_part(token, "VALUE", m.start(1), m[1]), self.plain_type(_part(token, "PLAIN", m.start(2), m[2])))
+            for m in _PARAMS.finditer(token)
+        ]
 
     def stage(self, kids: list[Any]) -> Any:
         return "stage", (str(kids[0]), integer(kids[1]))
@@ -171,6 +182,11 @@ class Syntax(Transformer[Token, Any]):
         return kids
 
     operands = results
+
+    @v_args(inline=True)
+    def plain_operands(self, token: Token) -> Any:
+        kinds = {"%": "VALUE", "@": "SYMBOL"}
+        return [_part(token, kinds[m[0][0]], m.start(), m[0]) for m in _OPERANDS.finditer(token)]
 
     @v_args(inline=True)
     def value(self, token: Token) -> Token:
@@ -279,6 +295,10 @@ class Syntax(Transformer[Token, Any]):
     def attrs(self, kids: list[Any]) -> Any:
         return "attrs", [k for k in kids if k is not None]
 
+    @v_args(inline=True)
+    def plain_attrs(self, token: Token) -> Any:
+        return "attrs", [(k, int(number) if number else _integers(some)) for k, number, some in _ATTRS.findall(token)]
+
     def attr(self, kids: list[Any]) -> Any:
         return tuple(kids)
 
@@ -302,4 +322,4 @@ class Syntax(Transformer[Token, Any]):
 
     @v_args(inline=True)
     def plain_list(self, token: Token) -> Any:
-        return tuple(map(int, token[1:-1].split(",")))
+        return _integers(token[1:-1])
