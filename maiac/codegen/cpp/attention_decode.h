@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t CHUNK = 256;         // keys of a task: fixed, so that the sums do not depend on the number of threads
 constexpr int64_t AHEAD_BYTES = 6144;  // how far keys are asked for before they are used
-constexpr int64_t STEP_BYTES = 8192;   // values that stay in the first-level cache, with as many to come, for all rows
+constexpr int64_t STEP_BYTES = 8192;   // values that stay in the first-level cache, with some to come, for all rows
 
 // The sums of four vectors, into to[0..4).
 inline void sums(vf a, vf b, vf c, vf d, float* to) {
@@ -36,36 +36,55 @@ inline void sums(vf a, vf b, vf c, vf d, float* to) {
 template <int ROWS, int KEYS, class K>
 inline void scores(const float* q, int64_t q_stride, const K* k, int64_t k_stride, int64_t n, int64_t d, float* x,
                    int64_t x_stride) {
-    vf c[ROWS][KEYS] = {};
+    vf c[ROWS][KEYS];
     const K* key[KEYS];
-    for (int j = 0; j < KEYS; j++) key[j] = k + least(j, n - 1) * k_stride;
+#pragma GCC unroll 8
+    for (int j = 0; j < KEYS; j++) {
+        key[j] = k;
+        k += j + 1 < n ? k_stride : 0;
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; r++) c[r][j] = vf{};
+    }
     int64_t i = 0;
-    for (; i + W <= d; i += W)
+    for (; i + W <= d; i += W) {
+        vf a[ROWS];
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; r++) a[r] = load(q + r * q_stride + i);
+#pragma GCC unroll 8
         for (int j = 0; j < KEYS; j++) {
             vf b = load(key[j] + i);
-            for (int r = 0; r < ROWS; r++) c[r][j] += load(q + r * q_stride + i) * b;
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; r++) c[r][j] += a[r] * b;
         }
+    }
     if (i < d)
+#pragma GCC unroll 8
         for (int j = 0; j < KEYS; j++) {
             vf b = load(key[j] + i, d - i);
+#pragma GCC unroll 8
             for (int r = 0; r < ROWS; r++) c[r][j] += load(q + r * q_stride + i) * b;
         }
+#pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 8
         for (int j = 0; j < KEYS; j += 4) sums(c[r][j], c[r][j + 1], c[r][j + 2], c[r][j + 3], x + r * x_stride + j);
 }
 
-// o[ROWS, N * W] += p[ROWS, n] v[n, N * W]; of the last vector only `tail` lanes are there.
+// o[ROWS, N * W] += p[ROWS, n] v[n, N * W]; of the last vector only `tail` lanes are there. Asks for what lies `ahead`.
 template <int ROWS, int N, class K>
 inline void values(const float* p, int64_t p_stride, const K* v, int64_t v_stride, int64_t n, float* o,
-                   int64_t o_stride, int64_t tail) {
+                   int64_t o_stride, int64_t tail, int64_t ahead) {
+    constexpr int LINE = 64 / int(sizeof(K));
     vf c[ROWS][N];
     for (int r = 0; r < ROWS; r++)
         for (int j = 0; j < N; j++) c[r][j] = load(o + r * o_stride + j * W);
-    for (int64_t i = 0; i < n; i++, v += v_stride)
+    for (int64_t i = 0; i < n; i++, v += v_stride) {
+        for (int j = 0; j < N * W; j += LINE) __builtin_prefetch(v + ahead + j);
         for (int j = 0; j < N; j++) {
             vf b = j < N - 1 || tail == W ? load(v + j * W) : load(v + j * W, tail);
             for (int r = 0; r < ROWS; r++) c[r][j] += p[r * p_stride + i] * b;
         }
+    }
     for (int r = 0; r < ROWS; r++)
         for (int j = 0; j < N; j++) store(o + r * o_stride + j * W, c[r][j]);
 }
@@ -106,23 +125,24 @@ void scores(int64_t rows, const float* q, int64_t q_stride, const K* k, int64_t 
 }
 
 template <int ROWS, int N, class K>
-void values(const float* p, const K* v, int64_t v_stride, int64_t n, int64_t e, float* o, int64_t o_stride) {
+void values(const float* p, const K* v, int64_t v_stride, int64_t n, int64_t e, float* o, int64_t o_stride,
+            int64_t ahead) {
     int64_t i = 0;
-    for (; i + N * W <= e; i += N * W) values<ROWS, N>(p, CHUNK, v + i, v_stride, n, o + i, o_stride, W);
-    for (; i < e; i += W) values<ROWS, 1>(p, CHUNK, v + i, v_stride, n, o + i, o_stride, least(W, e - i));
+    for (; i + N * W <= e; i += N * W) values<ROWS, N>(p, CHUNK, v + i, v_stride, n, o + i, o_stride, W, ahead);
+    for (; i < e; i += W) values<ROWS, 1>(p, CHUNK, v + i, v_stride, n, o + i, o_stride, least(W, e - i), ahead);
 }
 
 template <class K>
 void values(int64_t rows, const float* p, const K* v, int64_t v_stride, int64_t n, int64_t e, float* o,
-            int64_t o_stride) {
-    if (rows == 1) return values<1, 8>(p, v, v_stride, n, e, o, o_stride);
+            int64_t o_stride, int64_t ahead) {
+    if (rows == 1) return values<1, 8>(p, v, v_stride, n, e, o, o_stride, ahead);
     for (int64_t r = 0; r < rows;) {
         int64_t left = rows - r;
         if (left == 3 || left > 4) {
-            values<3, 4>(p + r * CHUNK, v, v_stride, n, e, o + r * o_stride, o_stride);
+            values<3, 4>(p + r * CHUNK, v, v_stride, n, e, o + r * o_stride, o_stride, ahead);
             r += 3;
         } else {
-            values<2, 4>(p + r * CHUNK, v, v_stride, n, e, o + r * o_stride, o_stride);
+            values<2, 4>(p + r * CHUNK, v, v_stride, n, e, o + r * o_stride, o_stride, ahead);
             r += 2;
         }
     }
@@ -168,7 +188,8 @@ void run_chunk(const Decode& c, int64_t pair, int64_t chunk, const float* q, flo
     v += (key0 + low) * a.vs;
     scores(c.rows, q, c.d_pad, k, a.ks, high - low, a.d, x + low);
     int64_t step = most(4, STEP_BYTES / (a.e * int64_t(sizeof(K))));
-    for (int64_t i = 0; i < least(step, high - low); i++) prefetch(v + i * a.vs, a.e);
+    int64_t ahead = most(4, step / 2);
+    for (int64_t i = 0; i < least(ahead, high - low); i++) prefetch(v + i * a.vs, a.e);
     for (int64_t r = 0; r < c.rows; r++) {
         Running row;
         const char* mask = nullptr;
@@ -182,10 +203,9 @@ void run_chunk(const Decode& c, int64_t pair, int64_t chunk, const float* q, flo
         part.top[r] = row.top;
         part.total[r] = row.total;
     }
-    for (int64_t j = 0; j < high - low; j += step) {
-        for (int64_t i = j + step; i < least(j + 2 * step, high - low); i++) prefetch(v + i * a.vs, a.e);
-        values(c.rows, x + low + j, v + j * a.vs, a.vs, least(step, high - low - j), a.e, part.output, c.e_pad);
-    }
+    for (int64_t j = 0; j < high - low; j += step)
+        values(c.rows, x + low + j, v + j * a.vs, a.vs, least(step, high - low - j), a.e, part.output, c.e_pad,
+               ahead * a.vs);
 }
 
 // The rows of a pair from their parts, in the order of the keys.
