@@ -23,6 +23,7 @@ import torch
 
 from benchmarks import models
 from maiac.ir.dims import evaluate
+from maiac.ir.opdef import bytes_of
 
 RUNS = 3
 
@@ -102,7 +103,7 @@ def load(file: str) -> dict[str, Any]:
         "load": loaded_at - start,
         "first run": first - loaded_at,
         "memory": peak - before,
-        "weights": artifact.executor.weight_bytes(),
+        "weights": sum(bytes_of(w.type, {}) for w in artifact.module.weights.values()),
         "live": artifact.executor.live_bytes(inputs),
     }
 
