@@ -45,7 +45,7 @@ Blocks::Blocks(ConvKind kind, const Conv& c) {
     rows = divide_up(c.oh, m);
     columns = divide_up(c.ow, m);
     squares = c.n * rows * columns;
-    left = divide_up(c.c, 16) * 16;
+    left = most(divide_up(c.c, 16), 1) * 16;
     right = lean(kind) ? 0 : divide_up(c.o, NR) * NR;
     int64_t bytes = products * (left + right) * int64_t(sizeof(float));
     block = CACHE / bytes / MR * MR;

@@ -174,8 +174,10 @@ void convolutions() {
     convolution("depthwise of stride 2", ConvKind::depthwise, 16, 16, 16, 5, 2);
     convolution("winograd2", ConvKind::winograd2, 20, 37, 1, 3, 1);
     convolution("winograd4", ConvKind::winograd4, 20, 37, 1, 3, 1);
+    convolution("winograd4 of nothing", ConvKind::winograd4, 0, 37, 1, 3, 1);
     convolution("winograd2, filters transformed on the way", ConvKind::lean2, 150, 37, 1, 3, 1);
     convolution("winograd4, filters transformed on the way", ConvKind::lean4, 150, 37, 1, 3, 1);
+    convolution("winograd4 of nothing, filters transformed on the way", ConvKind::lean4, 0, 37, 1, 3, 1);
 }
 
 // **** attention ****
