@@ -1,5 +1,5 @@
-// The transforms of Winograd's convolution (Lavin and Gray, https://arxiv.org/abs/1509.09308) for 3x3 filters and outputs
-// in squares of M x M, over vectors of channels.
+// The transforms of Winograd's convolution (Lavin and Gray, https://arxiv.org/abs/1509.09308) for 3x3 filters and
+// outputs in squares of M x M, over vectors of channels.
 #pragma once
 #include <type_traits>
 #include <utility>
