@@ -31,9 +31,8 @@ RUNS = 3
 def compile_(name: str, file: str) -> dict[str, Any]:
     """Compile with the caches as they are, save, and run once."""
     from maiac.artifact import bind_inputs
-    from maiac.codegen import prepare_host_code
     from maiac.config import CompileOptions
-    from maiac.driver import lower
+    from maiac.driver import lower, prepare
     from maiac.report import cost_of
     from maiac.sources import open_source
 
@@ -41,7 +40,7 @@ def compile_(name: str, file: str) -> dict[str, Any]:
     lower(open_source(torch.nn.ReLU(), (torch.zeros(1),)), CompileOptions()).run([torch.zeros(1)])
     model, args, kwargs = models.factory(name)()
     start = time.perf_counter()
-    prepare_host_code()  # as maiac.compile does
+    prepare()  # as maiac.compile does
     captured = open_source(model, args, kwargs)
     capture = time.perf_counter() - start
     flops = evaluate(cost_of(captured.module).flops, {})

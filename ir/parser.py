@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Container, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from .printer import KEYWORDS
 from .syntax import Fault, Syntax, unquote
 from .types import Type
 
-__all__ = ["parse", "parse_type"]
+__all__ = ["parse", "parse_type", "prepare_parser"]
 
 WINDOW = 100  # characters shown at each side of a fault
 MAX_NESTING = 100  # brackets inside one another; printing and verifying recurse as deep
@@ -71,6 +72,11 @@ def _grammar() -> Lark:
         return _lark(grammar, str(folder / "grammar"))  # its tables; they take longer than reading a program
     except OSError:
         return _lark(grammar, False)
+
+
+def prepare_parser() -> None:
+    """Have the grammar's tables made in the background, 0.2 s once on a machine, so that the first load finds them."""
+    threading.Thread(target=_grammar, name="maiac parser").start()
 
 
 def _lark(grammar: str, cache: str | bool) -> Lark:

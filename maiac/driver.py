@@ -11,6 +11,7 @@ from .collector import older_objects_frozen
 from .config import CompileOptions
 from .ir import Module
 from .ir.errors import MaiaError
+from .ir.parser import prepare_parser
 from .reproducers import reproducers_in
 from .sources import Captured, kind_of, open_source
 
@@ -62,10 +63,16 @@ def compile(
         raise MaiaError("MAIA0702", f"{model} is compiled already", hint="compile the source that it was made from")
     if progress:
         progress("capturing", 0, 0)
-    prepare_host_code()
+    prepare()
     with reproducers_in(dump_ir):
         captured = open_source(model, args, kwargs, dynamic_shapes, random_weights=random_weights)
     return lower(captured, options, passes=passes, dump_ir=dump_ir, require_fusion=require_fusion, progress=progress)
+
+
+def prepare() -> None:
+    """Begin in the background what has to be made once on a machine: while a model is captured there is time for it."""
+    prepare_host_code()
+    prepare_parser()
 
 
 @older_objects_frozen()
