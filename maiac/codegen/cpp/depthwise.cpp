@@ -9,9 +9,8 @@ namespace maia {
 namespace {
 
 constexpr int SUMS = W == 4 ? 4 : 8;  // vectors at once, to hide the latency of their sums: of pixels or of channels
-constexpr int64_t CHANNELS = 64;      // of a tile
-
-int64_t padded(int64_t channels) { return (channels + W - 1) / W * W; }
+constexpr int VECTORS_OF_TILE = 8;    // of channels, at most
+constexpr int64_t CHANNELS = VECTORS_OF_TILE * W;
 
 // Taps that fall inside of the image, for a row or column that starts at `first`.
 struct Taps {
@@ -23,6 +22,18 @@ struct Taps {
     }
 };
 
+// Channels in nearly equal parts of whole vectors, at most CHANNELS each.
+struct Parts {
+    int64_t channels, count, base, tall;
+    explicit Parts(int64_t c) : channels(c) {
+        int64_t vectors = divide_up(c, W);
+        count = divide_up(vectors, VECTORS_OF_TILE);
+        base = vectors / count;
+        tall = vectors % count;
+    }
+    int64_t start(int64_t part) const { return least(channels, (part * base + least(part, tall)) * W); }
+};
+
 // Some outputs of a line: the input of the first one's first tap, which may lie outside, and the taps that do not.
 struct Span {
     const Conv& c;
@@ -30,25 +41,25 @@ struct Span {
     Taps rows, columns;
 };
 
-// P outputs of V vectors of channels, or where Part is set of `left` channels of one.
-template <int P, int V, bool Part>
-inline void run(const Span& s, const float* w, int64_t ch, int64_t left, float* out, int64_t ld) {
+// P outputs of V vectors of channels, or where Few is set of a vector that has fewer channels.
+template <int P, int V, bool Few>
+inline void run(const Span& s, const float* filters, int64_t channel, float* out, int64_t ld) {
     const Conv& c = s.c;
     vf sums[P][V];
 #pragma GCC unroll 8
     for (int i = 0; i < P * V; i++) sums[i / V][i % V] = vf{};
-    const int64_t step = c.sw * c.xw, next = c.dw * c.xw, across = padded(c.c);
+    const int64_t step = c.sw * c.xw, next = c.dw * c.xw, filter = c.kh * c.kw * W;
     for (int64_t i = s.rows.begin; i < s.rows.end; i++) {
-        const float* from = s.x + i * c.dh * c.xh + s.columns.begin * next + ch;
-        const float* taps = w + (i * c.kw + s.columns.begin) * across + ch;
-        for (int64_t j = s.columns.begin; j < s.columns.end; j++, from += next, taps += across) {
+        const float* from = s.x + i * c.dh * c.xh + s.columns.begin * next + channel;
+        const float* taps = filters + (i * c.kw + s.columns.begin) * W;
+        for (int64_t j = s.columns.begin; j < s.columns.end; j++, from += next, taps += W) {
             vf tap[V];
 #pragma GCC unroll 8
-            for (int v = 0; v < V; v++) tap[v] = load(taps + v * W);
+            for (int v = 0; v < V; v++) tap[v] = load(taps + v * filter);
 #pragma GCC unroll 8
             for (int k = 0; k < P * V; k++) {
                 const float* at = from + k / V * step + k % V * W;
-                sums[k / V][k % V] += (Part ? load(at, left) : load(at)) * tap[k % V];
+                sums[k / V][k % V] += (Few ? load(at, c.c) : load(at)) * tap[k % V];
             }
         }
     }
@@ -57,12 +68,15 @@ inline void run(const Span& s, const float* w, int64_t ch, int64_t left, float* 
 }
 
 template <int P>
-void run_channels(const Span& s, const float* w, int64_t first, int64_t count, float* out, int64_t ld) {
+void run_channels(const Span& s, const float* filters, int64_t first, int64_t count, float* out, int64_t ld) {
     constexpr int V = SUMS / P;
+    const int64_t filter = s.c.kh * s.c.kw * W;
     int64_t i = 0;
-    for (; i + V * W <= count; i += V * W) run<P, V, false>(s, w, first + i, W, out + i, ld);
-    for (; V > 1 && i + W <= count; i += W) run<P, 1, false>(s, w, first + i, W, out + i, ld);
-    if (i < count) run<P, 1, true>(s, w, first + i, count - i, out + i, ld);
+    for (; i + V * W <= count; i += V * W, filters += V * filter) run<P, V, false>(s, filters, first + i, out + i, ld);
+    for (; V > 1 && i + W <= count; i += W, filters += filter) run<P, 1, false>(s, filters, first + i, out + i, ld);
+    if (i == count) return;
+    if (count < W) return run<P, 1, true>(s, filters, first, out, ld);
+    run<P, 1, false>(s, filters, first + count - W, out + count - W, ld);
 }
 
 // The outputs from `row` on, P of them where at least `whole` have all columns inside, else half as many and so on, but
@@ -73,16 +87,17 @@ int64_t run_pixels(const Span& s, const float* packed, int64_t row, int64_t whol
     if constexpr (P > 1)
         if (P > whole) return run_pixels<P / 2>(s, packed, row, whole, epilogue, context);
     alignas(64) float tile[P * CHANNELS];
-    for (int64_t from = 0; from < s.c.c; from += CHANNELS) {
-        int64_t count = least(CHANNELS, s.c.c - from), ld = padded(count);
-        run_channels<P>(s, packed, from, count, tile, ld);
+    const Parts parts(s.c.c);
+    for (int64_t i = 0; i < parts.count; i++) {
+        const int64_t from = parts.start(i), count = parts.start(i + 1) - from, ld = round_up(count, W);
+        run_channels<P>(s, packed + from * s.c.kh * s.c.kw, from, count, tile, ld);
         epilogue(context, tile, ld, row, P, from, count);
     }
     return P;
 }
 
-void run_line(const Conv& c, const float* x, const float* packed, int64_t line, Epilogue epilogue,
-              const void* context) {
+void run_any_line(const Conv& c, const float* x, const float* packed, int64_t line, Epilogue epilogue,
+                  const void* context) {
     const int64_t y = line % c.oh * c.sh - c.pt, wide = (c.kw - 1) * c.dw + 1;
     const float* from = x + line / c.oh * c.xn + y * c.xh;
     const Taps rows(y, c.dh, c.kh, c.h);
@@ -95,21 +110,113 @@ void run_line(const Conv& c, const float* x, const float* packed, int64_t line, 
     }
 }
 
+// P outputs of a line, of filters K taps wide that move by S columns: what the filters' places share is loaded once.
+template <int P, int K, int S>
+struct Patch {
+    static constexpr int WIDE = (P - 1) * S + K;
+    const float* x;  // the first input, which may lie outside of the image
+    int64_t line_step, column_step;
+    Taps lines, columns;  // of the filter's lines and of all columns, those inside
+
+    // A vector of channels. The sums run over lines and columns in ascending order, as above.
+    template <bool Edge>
+    inline void run(const float* filter, int64_t channel, float* out, int64_t ld) const {
+        vf sums[P];
+#pragma GCC unroll 32
+        for (int p = 0; p < P; p++) sums[p] = vf{};
+        const float* line = x + lines.begin * line_step + channel;
+        const float* taps = filter + lines.begin * (K * W);
+        for (int64_t i = lines.begin; i < lines.end; i++, line += line_step, taps += K * W) {
+            vf tap[K];
+#pragma GCC unroll 32
+            for (int k = 0; k < K; k++) {
+                tap[k] = load(taps + k * W);
+                MAIA_HOLD(tap[k]);
+            }
+            const float* from = line;
+#pragma GCC unroll 32
+            for (int j = 0; j < WIDE; j++, from += column_step) {
+                if (Edge && (j < columns.begin || j >= columns.end)) continue;
+                vf in = load(from);
+                MAIA_HOLD(in);
+#pragma GCC unroll 32
+                for (int p = 0; p < P; p++) {
+                    const int k = j - p * S;
+                    if (k >= 0 && k < K) sums[p] += in * tap[k];
+                }
+            }
+        }
+#pragma GCC unroll 32
+        for (int p = 0; p < P; p++) store(out + p * ld, sums[p]);
+    }
+
+    template <bool Edge>
+    void run_channels(const float* filters, int64_t filter, int64_t first, int64_t count, float* out,
+                      int64_t ld) const {
+        int64_t i = 0;
+        for (; i + W <= count; i += W, filters += filter) run<Edge>(filters, first + i, out + i, ld);
+        if (i < count) run<Edge>(filters, first + count - W, out + count - W, ld);
+    }
+};
+
+template <int K, int S>
+void run_line(const Conv& c, const float* x, const float* packed, int64_t line, Epilogue epilogue,
+              const void* context) {
+    constexpr int P = SUMS;
+    typedef Patch<P, K, S> Patch;
+    alignas(64) float tile[P * CHANNELS];
+    const Parts parts(c.c);
+    const int64_t y = line % c.oh * c.sh - c.pt, taps = c.kh * K;
+    const float* start = x + line / c.oh * c.xn + y * c.xh;
+    const Taps lines(y, c.dh, c.kh, c.h);
+    for (int64_t at = 0; at < c.ow; at += P) {
+        const int64_t first = at * S - c.pl, count = least(P, c.ow - at);
+        const Patch patch = {start + first * c.xw, c.dh * c.xh, c.xw, lines, Taps(first, 1, Patch::WIDE, c.w)};
+        const bool edge = patch.columns.begin > 0 || patch.columns.end < Patch::WIDE;
+        for (int64_t i = 0; i < parts.count; i++) {
+            const int64_t from = parts.start(i), width = parts.start(i + 1) - from, ld = round_up(width, W);
+            const float* filters = packed + from * taps;
+            if (edge)
+                patch.template run_channels<true>(filters, taps * W, from, width, tile, ld);
+            else
+                patch.template run_channels<false>(filters, taps * W, from, width, tile, ld);
+            epilogue(context, tile, ld, line * c.ow + at, count, from, width);
+        }
+    }
+}
+
+typedef void (*Line)(const Conv&, const float*, const float*, int64_t, Epilogue, const void*);
+
+// The usual filters have code of their own.
+Line find(const Conv& c) {
+    static constexpr Line lines[3][2] = {{run_line<3, 1>, run_line<3, 2>},
+                                         {run_line<5, 1>, run_line<5, 2>},
+                                         {run_line<7, 1>, run_line<7, 2>}};
+    const bool usual = c.c >= W && c.dw == 1 && (c.kw == 3 || c.kw == 5 || c.kw == 7) && c.sw <= 2;
+    return usual ? lines[(c.kw - 3) / 2][c.sw - 1] : run_any_line;
+}
+
 }  // namespace
 
-int64_t depthwise_packed_bytes(const Conv& c) { return c.kh * c.kw * padded(c.c) * int64_t(sizeof(float)); }
+int64_t depthwise_packed_bytes(const Conv& c) { return c.kh * c.kw * round_up(c.c, W) * int64_t(sizeof(float)); }
 
+// Vector by vector of channels, tap by tap. The last vector ends with the last channel.
 void depthwise_pack(const Conv& c, const float* w, void* packed) {
-    int64_t taps = c.kh * c.kw, across = padded(c.c);
-    for (int64_t t = 0; t < taps; t++)
-        for (int64_t i = 0; i < across; i++) ((float*)packed)[t * across + i] = i < c.c ? w[i * taps + t] : 0;
+    int64_t taps = c.kh * c.kw;
+    float* to = (float*)packed;
+    for (int64_t from = 0; from < c.c; from += W) {
+        const int64_t first = least(from, most(0, c.c - W));
+        for (int64_t t = 0; t < taps; t++)
+            for (int64_t i = first; i < first + W; i++) *to++ = i < c.c ? w[i * taps + t] : 0;
+    }
 }
 
 void conv_depthwise(const Conv& c, const float* x, const void* packed, Epilogue epilogue, const void* context) {
+    const Line run = find(c);
     int64_t lines = c.n * c.oh, work = c.ow * c.c * c.kh * c.kw;
-    int64_t grain = most(1, least((lines + threads() * 8 - 1) / (threads() * 8), (1 << 17) / most(work, 1) + 1));
+    int64_t grain = most(1, least(divide_up(lines, threads() * 8), (1 << 17) / most(work, 1) + 1));
     parallel(lines, grain, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++) run_line(c, x, (const float*)packed, i, epilogue, context);
+        for (int64_t i = begin; i < end; i++) run(c, x, (const float*)packed, i, epilogue, context);
     });
 }
 

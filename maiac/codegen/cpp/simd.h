@@ -157,6 +157,15 @@ static inline void store(f16* p, vf v, int64_t n) {
 #define MAIA_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, decltype(a == b){__VA_ARGS__})
 #endif
 
+// Keeps a vector in its register, where compilers would read it again for every use.
+#if defined(__aarch64__)
+#define MAIA_HOLD(v) __asm__("" : "+w"(v))
+#elif defined(__x86_64__)
+#define MAIA_HOLD(v) __asm__("" : "+v"(v))
+#else
+#define MAIA_HOLD(v)
+#endif
+
 static inline float sum(vf v) {
     float t[W];
     store(t, v);

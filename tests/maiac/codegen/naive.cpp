@@ -172,6 +172,11 @@ void convolutions() {
     convolution("direct in groups", ConvKind::direct, 12, 18, 3, 3, 1);
     convolution("depthwise", ConvKind::depthwise, 29, 29, 29, 3, 1);
     convolution("depthwise of stride 2", ConvKind::depthwise, 16, 16, 16, 5, 2);
+    convolution("depthwise of many channels", ConvKind::depthwise, 203, 203, 203, 3, 2);
+    convolution("depthwise of few channels", ConvKind::depthwise, 3, 3, 3, 5, 1);
+    convolution("depthwise of 7 taps", ConvKind::depthwise, 37, 37, 37, 7, 1);
+    convolution("depthwise of 4 taps", ConvKind::depthwise, 37, 37, 37, 4, 1);
+    convolution("depthwise of stride 3", ConvKind::depthwise, 37, 37, 37, 3, 3);
     convolution("winograd2", ConvKind::winograd2, 20, 37, 1, 3, 1);
     convolution("winograd4", ConvKind::winograd4, 20, 37, 1, 3, 1);
     convolution("winograd4 of nothing", ConvKind::winograd4, 0, 37, 1, 3, 1);

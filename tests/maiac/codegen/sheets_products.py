@@ -148,7 +148,7 @@ def convolutions(seed: int, count: int) -> Runner:
 def channels(s: Sheet, kind: str) -> tuple[int, int, int]:
     """Channels in and out, and groups, of a kind of convolution."""
     if kind == "depthwise":
-        c = s.pick(3, 8, 24, 40)
+        c = s.pick(3, 8, 29, 40, 150)
         return c, c * s.pick(1, 1, 2), c
     if kind == "groups":
         groups = s.pick(2, 3)
@@ -168,6 +168,8 @@ def steps(s: Sheet, kind: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[
     dilation = s.pick((1, 1), (1, 1), (2, 1))
     if kind == "one":
         return (1, 1), stride, (1, 1)
+    if kind == "depthwise":
+        return s.pick((3, 3), (5, 5), (7, 7), (2, 2), (5, 3)), s.pick((1, 1), (2, 2), (2, 1), (3, 3)), dilation
     if kind == "line":
         return taps[1:], stride[1:], dilation[:1]
     return taps, stride, dilation
