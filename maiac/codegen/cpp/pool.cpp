@@ -18,6 +18,7 @@ namespace maia {
 namespace {
 
 constexpr int MOST_THREADS = 1024;
+constexpr int64_t MOST_CHUNKS = int64_t(1) << 31;
 constexpr int64_t SPIN_NS = 40000;  // about what it costs to put a thread to sleep and wake it again
 
 inline void pause() {
@@ -73,8 +74,27 @@ void wake(Word& word, int) {
 
 thread_local bool in_loop = false;  // whether a loop further up this thread's stack runs already
 
+// Chunks of one thread: the first in the lower half of the word, the one after the last in the upper half. The thread
+// itself takes them from the front, threads that have finished their own from the back.
+struct Share {
+    alignas(64) std::atomic<uint64_t> chunks{0};
+
+    void set(int64_t begin, int64_t end) { chunks.store(uint64_t(end) << 32 | uint64_t(begin)); }
+    int64_t take(bool front) {  // -1 where none is left
+        uint64_t held = chunks.load();
+        for (;;) {
+            const int64_t begin = int64_t(held & 0xffffffff), end = int64_t(held >> 32);
+            if (begin >= end) return -1;
+            const uint64_t rest = front ? held + 1 : held - (uint64_t(1) << 32);
+            if (chunks.compare_exchange_weak(held, rest)) return front ? begin : end - 1;
+        }
+    }
+};
+
 // One loop at a time. Its description may be read only by a thread that has claimed a chunk of it: the loop cannot end
 // before that chunk, so a thread that comes late either claims nothing or finds the description of the present loop.
+// Every thread begins with a part of the loop of its own, the same one in each loop: what one loop wrote, the next one
+// then finds in its core's own cache.
 struct Pool {
     alignas(64) std::atomic<int64_t> unclaimed{0};  // chunks; publishes the description; below 0 after late claims
     void (*body)(void*, int64_t, int64_t) = nullptr;
@@ -89,8 +109,10 @@ struct Pool {
     alignas(64) pthread_mutex_t owner = PTHREAD_MUTEX_INITIALIZER;  // held by the caller whose loop it is
     int size = 1, started = 1;  // threads that were asked for; those that the system gave, both with the caller
     pthread_t ids[MOST_THREADS];
+    Share shares[MOST_THREADS];
 
-    void work();
+    void work(int self);
+    int64_t take(int self);
     void publish();
     void wait_finished();
     void sleep(int worker);
@@ -102,12 +124,18 @@ struct Pool {
 std::atomic<Pool*> current{nullptr};
 std::atomic<int> asked{0};
 
-void Pool::work() {
+// Any chunk, of those that were claimed but not taken.
+int64_t Pool::take(int self) {
+    int64_t chunk = shares[self].take(true);
+    for (int i = 1; chunk < 0 && i < size; i++) chunk = shares[(self + i) % size].take(false);
+    return chunk;
+}
+
+void Pool::work(int self) {
     int64_t mine = 0;
     while (unclaimed.load(std::memory_order_relaxed) > 0) {
-        int64_t left = unclaimed.fetch_sub(1);
-        if (left <= 0) break;
-        int64_t begin = (count - left) * grain;
+        if (unclaimed.fetch_sub(1) <= 0) break;
+        int64_t begin = take(self) * grain;
         body(context, begin, n - begin < grain ? n : begin + grain);
         mine++;
     }
@@ -145,7 +173,7 @@ void* run(void* argument) {
     const int self = int((intptr_t)argument);
     in_loop = true;
     while (!pool->ends(self)) {
-        pool->work();
+        pool->work(self);
         if (!spin([&] { return pool->unclaimed.load(std::memory_order_relaxed) > 0 || pool->ends(self); }))
             pool->sleep(self);
     }
@@ -252,6 +280,7 @@ static void run_alone(int64_t n, int64_t grain, void (*body)(void*, int64_t, int
 void parallel_for(int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context) {
     if (n <= 0) return;
     if (grain < 1) grain = 1;
+    if (n / grain > MOST_CHUNKS) grain = n / MOST_CHUNKS + 1;
     if (n <= grain) return run_alone(n, grain, body, context);
     int wanted = threads();
     Pool& pool = get_pool();
@@ -262,11 +291,12 @@ void parallel_for(int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t
     pool.n = n;
     pool.grain = grain;
     pool.count = (n - 1) / grain + 1;
+    for (int i = 0; i < wanted; i++) pool.shares[i].set(pool.count * i / wanted, pool.count * (i + 1) / wanted);
     pool.unfinished.store(pool.count);
     pool.unclaimed.store(pool.count);
     pool.publish();
     in_loop = true;
-    pool.work();
+    pool.work(0);
     pool.wait_finished();
     in_loop = false;
     pthread_mutex_unlock(&pool.owner);

@@ -1,5 +1,6 @@
 // The threads of a step. A loop is cut into chunks that threads claim one by one, so that a slow core takes fewer of
-// them; nobody spins for longer than a few microseconds, and an idle pool sleeps.
+// them; nobody spins for longer than a few microseconds, and an idle pool sleeps. Loops that follow each other find
+// their data close by: the same thread has the same part of each, and helps the others only when its own is done.
 #pragma once
 #include <cstdint>
 
@@ -13,7 +14,7 @@ void set_threads(int n);
 
 // body(context, begin, end) for consecutive chunks of 0..n. Every chunk but the last has `grain` elements. Returns when
 // all have run. A loop inside a loop, and one of a single chunk, runs on the calling thread; so does one that starts
-// while another caller's loop runs. Chunks are claimed in ascending order: put the heavy ones first.
+// while another caller's loop runs. Each thread goes through its part in ascending order: put the heavy chunks first.
 void parallel_for(int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context);
 
 template <class F>

@@ -26,13 +26,15 @@ struct Plan {
     int64_t positions, run, pieces;
     int64_t block, group, blocks, groups;
     bool panels_outside;  // whether tasks go through all rows before the next panels
-    bool share_panels;    // whether all threads work on the same panels
+    int64_t sections;     // of the rows, each of them for one thread; they go through the same panels together
     bool panels_kept;     // whether all panels stay in a core's own cache
     bool across;          // whether a task makes one row of tiles after the other, not one panel after the other
     int64_t joined;       // tiles that the epilogue gets in one call
 
     explicit Plan(const Product& product);
     int64_t tasks() const { return p.batch * blocks * groups; }
+    int64_t section(int64_t i) const { return i * blocks / sections; }  // its first block
+    void find(int64_t index, int64_t& b, int64_t& g) const;
     void cut();
 };
 
@@ -47,7 +49,19 @@ Plan::Plan(const Product& product) : p(product), rows(p.m), panels(divide_up(p.n
     joined = across || k < LONG ? JOINED : 1;
     cut();
     panels_outside = p.n > p.m;
-    share_panels = panels_outside && blocks >= threads();
+    sections = panels_outside && blocks >= threads() ? threads() : 1;
+}
+
+// The block and the group of a task.
+void Plan::find(int64_t index, int64_t& b, int64_t& g) const {
+    b = index / groups;
+    g = index % groups;
+    if (!panels_outside) return;
+    int64_t i = b * sections / blocks;
+    if (section(i + 1) <= b) i++;
+    int64_t first = section(i), count = section(i + 1) - first, rest = index - first * groups;
+    b = first + rest % count;
+    g = rest / count;
 }
 
 void Plan::cut() {
@@ -104,8 +118,8 @@ struct Task {
 Task::Task(const Plan& plan, int64_t index) : plan(plan) {
     int64_t per_entry = plan.blocks * plan.groups, rest = index % per_entry;
     entry = index / per_entry;
-    int64_t b = plan.panels_outside ? rest % plan.blocks : rest / plan.groups;
-    int64_t g = plan.panels_outside ? rest / plan.blocks : rest % plan.groups;
+    int64_t b, g;
+    plan.find(rest, b, g);
     tile0 = b * plan.block;
     tile1 = least(tile0 + plan.block, plan.rows.tiles);
     panel0 = g * plan.group;
@@ -220,7 +234,7 @@ Tile Task::start(int64_t index, int64_t panel, int64_t width) {
     const float* first = p.packed + (entry * plan.panels + panel) * t.panel_step;
     t.panels = first + k0 * NR;
     if (plan.panels_kept) return t;
-    if (panel + width < (plan.share_panels ? plan.panels : panel1))
+    if (panel + width < (plan.sections > 1 ? plan.panels : panel1))
         t.ahead = (const char*)(t.panels + width * t.panel_step);
     else if (index + 1 < plan.pieces)
         t.ahead = (const char*)(first - (panel - panel0) * t.panel_step + k1 * NR);
