@@ -64,7 +64,7 @@ bool outgrows(ConvKind kind, ConvKind lean, const Conv& c) {
 
 bool conv_fits(ConvKind kind, const Conv& c) {
     if (kind == ConvKind::direct) return true;
-    if (kind == ConvKind::depthwise) return c.groups == c.c && c.o == c.c;
+    if (kind == ConvKind::depthwise) return depthwise_fits(c);
     return c.groups == 1 && c.kh == 3 && c.kw == 3 && c.sh == 1 && c.sw == 1 && c.dh == 1 && c.dw == 1;
 }
 

@@ -13,11 +13,12 @@ struct Conv {
     int64_t xn, xh, xw;
 };
 
-// direct: a matrix product whose left rows are found in the image. depthwise: one filter for each channel. winograd2
-// and winograd4: outputs in squares of 2x2 and 4x4, for 3x3 filters of stride 1, which take 1.8 and 4 times their room
-// when packed. lean2 and lean4: the same, but filters keep their size and are transformed in every call. Measured
-// against float64 with normally distributed images and filters of 16 to 1024 channels, the largest error stays under
-// 5e-6 (direct, winograd2, lean2) and 1e-5 (winograd4, lean4) of the outputs' root mean square.
+// direct: a matrix product whose left rows are found in the image. depthwise: one filter for each channel, or for each
+// group of a few channels. winograd2 and winograd4: outputs in squares of 2x2 and 4x4, for 3x3 filters of stride 1,
+// which take 1.8 and 4 times their room when packed. lean2 and lean4: the same, but filters keep their size and are
+// transformed in every call. Measured against float64 with normally distributed images and filters of 16 to 1024
+// channels, the largest error stays under 5e-6 (direct, winograd2, lean2) and 1e-5 (winograd4, lean4) of the outputs'
+// root mean square.
 enum class ConvKind : int { direct, depthwise, winograd2, winograd4, lean2, lean4 };
 
 }  // namespace maia

@@ -103,6 +103,27 @@ void transpose_block(T* dst, int64_t dst_stride, const T* src, int64_t src_strid
         for (int64_t r = i; r < rows; r++) dst[j * dst_stride + r] = src[r * src_stride + j];
 }
 
+// The same for at most 4 rows, whose columns lie one after the other in dst: pixels of few channels, in and out of
+// planes. Each column is stored as 4 elements, and the next one overwrites what is too much.
+template <class T>
+void interleave(T* dst, const T* src, int64_t src_stride, int64_t rows, int64_t columns) {
+    int64_t j = 0;
+    if constexpr (sizeof(T) == 4) {
+        typedef float four __attribute__((vector_size(16)));
+        for (; j + 4 < columns; j += 4) {
+            four v[4] = {};
+            for (int r = 0; r < 4; r++) memcpy(&v[r], src + least(r, rows - 1) * src_stride + j, sizeof v[r]);
+            const four a = MAIA_SHUFFLE(v[0], v[1], 0, 4, 1, 5), b = MAIA_SHUFFLE(v[0], v[1], 2, 6, 3, 7);
+            const four c = MAIA_SHUFFLE(v[2], v[3], 0, 4, 1, 5), d = MAIA_SHUFFLE(v[2], v[3], 2, 6, 3, 7);
+            const four out[4] = {MAIA_SHUFFLE(a, c, 0, 1, 4, 5), MAIA_SHUFFLE(a, c, 2, 3, 6, 7),
+                                 MAIA_SHUFFLE(b, d, 0, 1, 4, 5), MAIA_SHUFFLE(b, d, 2, 3, 6, 7)};
+            for (int r = 0; r < 4; r++) memcpy(dst + (j + r) * rows, &out[r], sizeof out[r]);
+        }
+    }
+    for (; j < columns; j++)
+        for (int64_t r = 0; r < rows; r++) dst[j * rows + r] = src[r * src_stride + j];
+}
+
 template <class T>
 void prefetch(const T* at, int64_t stride, int64_t rows, int64_t columns) {
     constexpr int64_t LINE = 64 / sizeof(T);
@@ -116,6 +137,7 @@ void prefetch(const T* at, int64_t stride, int64_t rows, int64_t columns) {
 template <class T>
 void transpose_tile(T* dst, int64_t dst_stride, const T* src, int64_t src_stride, int64_t rows, int64_t columns) {
     constexpr int64_t DOWN = 64, ACROSS = 128 / sizeof(T);
+    if (rows <= 4 && rows == dst_stride) return interleave(dst, src, src_stride, rows, columns);
     alignas(64) T buffer[ACROSS * DOWN];
     for (int64_t j = 0; j < columns; j += ACROSS)
         for (int64_t i = 0; i < rows; i += DOWN) {
@@ -156,7 +178,7 @@ void copy_tiles(const Copy& c, int across, const Kernels& k, char* dst, const ch
     int rank = 0;
     for (int i = 0; i < c.rank - 1; i++)
         if (i != across) outer[rank++] = c.dims[i];
-    int64_t rows = least(TILE_ROWS, last.n), columns = least(TILE_COLUMNS, wide.n);
+    int64_t rows = least(TILE_ROWS, last.n), columns = least(TILE_COLUMNS * (rows < 16 ? 16 : 1), wide.n);
     int64_t down = (last.n + rows - 1) / rows, count = down * ((wide.n + columns - 1) / columns), tiles = count;
     for (int i = 0; i < rank; i++) count *= outer[i].n;
     parallel(count, TASK_BYTES / (rows * columns * k.bytes) + 1, [&](int64_t begin, int64_t end) {

@@ -177,6 +177,12 @@ void convolutions() {
     convolution("depthwise of 7 taps", ConvKind::depthwise, 37, 37, 37, 7, 1);
     convolution("depthwise of 4 taps", ConvKind::depthwise, 37, 37, 37, 4, 1);
     convolution("depthwise of stride 3", ConvKind::depthwise, 37, 37, 37, 3, 3);
+    convolution("groups of four", ConvKind::depthwise, 68, 68, 17, 3, 1);
+    convolution("groups of four, of stride 2", ConvKind::depthwise, 20, 20, 5, 3, 2);
+    if (W > 4) {  // there groups of a vector are groups of four
+        convolution("groups of a vector", ConvKind::depthwise, 3 * W, 3 * W, 3, 3, 1);
+        convolution("groups of three vectors", ConvKind::depthwise, 6 * W, 6 * W, 2, 3, 2);
+    }
     convolution("winograd2", ConvKind::winograd2, 20, 37, 1, 3, 1);
     convolution("winograd4", ConvKind::winograd4, 20, 37, 1, 3, 1);
     convolution("winograd4 of nothing", ConvKind::winograd4, 0, 37, 1, 3, 1);
@@ -324,6 +330,17 @@ void copies() {
     check("copy", y, want, 0);
 }
 
+void planes() {
+    for (int64_t channels = 1; channels < 10; channels++)
+        for (int64_t pixels : {1, 3, 4, 5, 8, 1100}) {
+            Floats x = some(channels * pixels, 9), y(channels * pixels), want(channels * pixels);
+            for (int64_t i = 0; i < channels * pixels; i++) want[i] = x[i % channels * pixels + i / channels];
+            const int64_t dims[] = {channels, pixels}, to[] = {1, channels}, from[] = {pixels, 1};
+            copy_strided(4, 2, dims, to, from, y.data(), x.data());
+            check("copy of planes", y, want, 0);
+        }
+}
+
 void windows() {
     const int64_t h = 9, w = 11, c = 21;
     Floats x = some(h * w * c, 9), y(c), scale(c), shift(c), means(c), got(c), spread(c);
@@ -355,6 +372,7 @@ int main() {
     halves<bf16>("bf16 there and back");
     halves<f16>("f16 there and back");
     copies();
+    planes();
     windows();
     printf("%d lanes, %d threads, %d wrong\n", W, threads(), wrong);
     return wrong != 0;

@@ -151,8 +151,8 @@ def channels(s: Sheet, kind: str) -> tuple[int, int, int]:
         c = s.pick(3, 8, 29, 40, 150)
         return c, c * s.pick(1, 1, 2), c
     if kind == "groups":
-        groups = s.pick(2, 3)
-        return groups * s.pick(1, 5, 8), groups * s.pick(2, 8, 11), groups
+        groups, own = s.pick(2, 3), s.pick(1, 4, 5, 8, 24)
+        return groups * own, groups * s.pick(own, 2, 11), groups
     if kind == "winograd":
         return s.pick(32, 64), s.pick(24, 64, 70), 1
     if kind == "deep":
