@@ -200,6 +200,7 @@ def _sibling(name: str, build: Callable[[], Made]) -> Callable[[], Made]:
 
 
 resnet18 = _sibling("resnet18", lambda: _vision("resnet18"))
+resnext50 = _sibling("resnext50", lambda: _vision("resnext50_32x4d"))
 mobilenet_v2 = _sibling("mobilenet_v2", lambda: _vision("mobilenet_v2"))
 mobilenet_v3 = _sibling("mobilenet_v3", lambda: _vision("mobilenet_v3_large"))
 efficientnet_b0 = _sibling("efficientnet_b0", lambda: _vision("efficientnet_b0"))

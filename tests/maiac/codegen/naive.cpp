@@ -1,5 +1,6 @@
 // The kernel library against plain loops, in one program of C++ alone, so that it also runs under an emulator of another
 // processor. Prints what is wrong; gives the number of it.
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -14,6 +15,7 @@
 #include "lowp.h"
 #include "move.h"
 #include "ops.h"
+#include "pool.h"
 #include "weights.h"
 #include "window.h"
 
@@ -110,6 +112,34 @@ void products() {
         low_product("f8e5m2", Weight::f8e5m2, Type::f8e5m2, m, n, k, 0, false);
         low_product("f4e2m1", Weight::f4e2m1, Type::f4e2m1, m, n, 320, 32, false);
     }
+}
+
+struct Counted {
+    Result to;
+    std::atomic<int64_t>* times;  // that an element of the result was given
+    int64_t n;
+};
+void count(const void* context, const float* tile, int64_t ld, int64_t row, int64_t rows, int64_t col, int64_t cols) {
+    const Counted& c = *(const Counted*)context;
+    keep(&c.to, tile, ld, row, rows, col, cols);
+    for (int64_t r = row; r < row + rows; r++)
+        for (int64_t i = col; i < col + cols; i++) c.times[r * c.n + i]++;
+}
+
+// However many threads share a product, each element is made once.
+void shared_product(int64_t m, int64_t n, int64_t k) {
+    Floats a = some(m * k, 1), b = some(n * k, 2), c(m * n), want = multiplied(m, n, k, a, b);
+    Memory panels(packed_bytes(Weight::f32, n, k));
+    pack(Weight::f32, n, k, 0, {Type::f32, b.data(), k, 1, nullptr, 0, 0, nullptr, 0, 0}, panels.at);
+    for (int many : {1, 2, 3, 5, 8}) {
+        set_threads(many);
+        std::vector<std::atomic<int64_t>> times(m * n);
+        Counted to = {{c.data(), n}, times.data(), n};
+        gemm(m, Type::f32, a.data(), k, {Weight::f32, n, k, 0, panels.at}, nullptr, count, &to);
+        check("gemm of " + std::to_string(many) + " threads", c, want, 2e-6);
+        for (auto& once : times) wrong += once != 1;
+    }
+    set_threads(0);
 }
 
 template <class T>
@@ -362,6 +392,9 @@ void windows() {
 
 int main() {
     products();
+    for (int64_t m : {40, 97})
+        for (int64_t n : {16, 130, 500})
+            for (int64_t k : {20, 600}) shared_product(m, n, k);
     for (int64_t m : {1, 2, 4, 33}) {
         half_product<bf16>("bf16", Weight::bf16, Type::bf16, m);
         half_product<f16>("f16", Weight::f16, Type::f16, m);
