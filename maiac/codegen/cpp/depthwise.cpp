@@ -10,7 +10,7 @@
 namespace maia {
 namespace {
 
-constexpr int SUMS = W == 4 ? 4 : 8;  // vectors at once, to hide the latency of their sums: of pixels or of channels
+constexpr int SUMS = W == 4 ? 4 : 8;  // outputs at once, to hide the latency of their sums
 constexpr int VECTORS_OF_TILE = 8;    // of channels, at most
 constexpr int64_t CHANNELS = VECTORS_OF_TILE * W;
 
@@ -36,96 +36,24 @@ struct Parts {
     int64_t start(int64_t part) const { return least(channels, (part * base + least(part, tall)) * W); }
 };
 
-// Some outputs of a line: the input of the first one's first tap, which may lie outside, and the taps that do not.
-struct Span {
-    const Conv& c;
-    const float* x;
-    Taps rows, columns;
-};
-
-// P outputs of V vectors of channels, or where Few is set of a vector that has fewer channels.
-template <int P, int V, bool Few>
-inline void run(const Span& s, const float* filters, int64_t channel, float* out, int64_t ld) {
-    const Conv& c = s.c;
-    vf sums[P][V];
-#pragma GCC unroll 8
-    for (int i = 0; i < P * V; i++) sums[i / V][i % V] = vf{};
-    const int64_t step = c.sw * c.xw, next = c.dw * c.xw, filter = c.kh * c.kw * W;
-    for (int64_t i = s.rows.begin; i < s.rows.end; i++) {
-        const float* from = s.x + i * c.dh * c.xh + s.columns.begin * next + channel;
-        const float* taps = filters + (i * c.kw + s.columns.begin) * W;
-        for (int64_t j = s.columns.begin; j < s.columns.end; j++, from += next, taps += W) {
-            vf tap[V];
-#pragma GCC unroll 8
-            for (int v = 0; v < V; v++) tap[v] = load(taps + v * filter);
-#pragma GCC unroll 8
-            for (int k = 0; k < P * V; k++) {
-                const float* at = from + k / V * step + k % V * W;
-                sums[k / V][k % V] += (Few ? load(at, c.c) : load(at)) * tap[k % V];
-            }
-        }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < P * V; i++) store(out + i / V * ld + i % V * W, sums[i / V][i % V]);
-}
-
-template <int P>
-void run_channels(const Span& s, const float* filters, int64_t first, int64_t count, float* out, int64_t ld) {
-    constexpr int V = SUMS / P;
-    const int64_t filter = s.c.kh * s.c.kw * W;
-    int64_t i = 0;
-    for (; i + V * W <= count; i += V * W, filters += V * filter) run<P, V, false>(s, filters, first + i, out + i, ld);
-    for (; V > 1 && i + W <= count; i += W, filters += filter) run<P, 1, false>(s, filters, first + i, out + i, ld);
-    if (i == count) return;
-    if (count < W) return run<P, 1, true>(s, filters, first, out, ld);
-    run<P, 1, false>(s, filters, first + count - W, out + count - W, ld);
-}
-
-// The outputs from `row` on, P of them where at least `whole` have all columns inside, else half as many and so on, but
-// at least one; gives how many.
-template <int P>
-int64_t run_pixels(const Span& s, const float* packed, int64_t row, int64_t whole, Epilogue epilogue,
-                   const void* context) {
-    if constexpr (P > 1)
-        if (P > whole) return run_pixels<P / 2>(s, packed, row, whole, epilogue, context);
-    alignas(64) float tile[P * CHANNELS];
-    const Parts parts(s.c.c);
-    for (int64_t i = 0; i < parts.count; i++) {
-        const int64_t from = parts.start(i), count = parts.start(i + 1) - from, ld = round_up(count, W);
-        run_channels<P>(s, packed + from * s.c.kh * s.c.kw, from, count, tile, ld);
-        epilogue(context, tile, ld, row, P, from, count);
-    }
-    return P;
-}
-
-void run_any_line(const Conv& c, const float* x, const float* packed, int64_t line, Epilogue epilogue,
-                  const void* context) {
-    const int64_t y = line % c.oh * c.sh - c.pt, wide = (c.kw - 1) * c.dw + 1;
-    const float* from = x + line / c.oh * c.xn + y * c.xh;
-    const Taps rows(y, c.dh, c.kh, c.h);
-    for (int64_t at = 0; at < c.ow;) {
-        const int64_t first = at * c.sw - c.pl;
-        const Span s = {c, from + first * c.xw, rows, Taps(first, c.dw, c.kw, c.w)};
-        // Outputs that have all their columns inside go together, the others one by one.
-        const int64_t whole = first < 0 ? 0 : least(c.ow - at, (c.w - wide - first) / c.sw + 1);
-        at += run_pixels<SUMS>(s, packed, line * c.ow + at, whole, epilogue, context);
-    }
-}
-
 // What G channels in a group have in common: the first number of every G.
 template <int G, int... I>
 inline vf spread(const float* from, std::integer_sequence<int, I...>) {
     return vf{from[G ? I / G * G : 0]...};
 }
 
-// P outputs of a line, of filters K taps wide that move by S columns over groups of G channels, or where G is 0 of whole
-// vectors of channels: what the filters' places share is loaded once.
+// P outputs of a line, over groups of G channels, or where G is 0 of whole vectors of channels. Filters K columns wide
+// that move by S load what their places share once; where both are 0, a filter of single channels is any filter.
 template <int P, int G, int K, int S>
 struct Patch {
-    static constexpr int WIDE = (P - 1) * S + K;
+    const Conv& c;
     const float* x;  // the first input, which may lie outside of the image
-    int64_t line_step, column_step, group;  // group: G, or what it stands for
-    Taps lines, columns;                    // of the filter's lines and of all columns, those inside
+    Taps lines;      // of the filter's lines, those inside of the image
+    Taps columns;    // of all columns that the outputs read
+
+    static int64_t wide(const Conv& c) { return K ? (P - 1) * S + K : (P - 1) * c.sw + (c.kw - 1) * c.dw + 1; }
+    int64_t taps() const { return K ? K : c.kw; }
+    int64_t own() const { return G ? G : c.c / c.groups; }
 
     // A vector of channels. The sums run over lines, channels of the group and columns in ascending order.
     template <bool Edge>
@@ -133,25 +61,31 @@ struct Patch {
         vf sums[P];
 #pragma GCC unroll 32
         for (int p = 0; p < P; p++) sums[p] = vf{};
-        const int64_t own = G ? G : group;
-        const float* line = x + lines.begin * line_step + (G ? channel : channel / own * own);
-        const float* taps = filter + lines.begin * (own * K * W);
-        for (int64_t i = lines.begin; i < lines.end; i++, line += line_step)
-            for (int64_t g = 0; g < own; g++, taps += K * W) add_line<Edge>(sums, line + g, taps);
+        const int64_t step = c.dh * c.xh, own = this->own(), taps = this->taps() * W;
+        const float* line = x + lines.begin * step + (G ? channel : channel / own * own);
+        filter += lines.begin * own * taps;
+        for (int64_t i = lines.begin; i < lines.end; i++, line += step)
+            for (int64_t g = 0; g < own; g++, filter += taps) {
+                if constexpr (K)
+                    add_line<Edge>(sums, line + g, filter);
+                else
+                    add_any_line<Edge>(sums, line, filter);
+            }
 #pragma GCC unroll 32
         for (int p = 0; p < P; p++) store(out + p * ld, sums[p]);
     }
 
     template <bool Edge>
-    inline void add_line(vf* sums, const float* from, const float* taps) const {
+    inline void add_line(vf* sums, const float* from, const float* filter) const {
+        const int64_t step = c.xw;
         vf tap[K];
 #pragma GCC unroll 32
         for (int k = 0; k < K; k++) {
-            tap[k] = load(taps + k * W);
+            tap[k] = load(filter + k * W);
             MAIA_HOLD(tap[k]);
         }
 #pragma GCC unroll 32
-        for (int j = 0; j < WIDE; j++, from += column_step) {
+        for (int j = 0; j < (P - 1) * S + K; j++, from += step) {
             if (Edge && (j < columns.begin || j >= columns.end)) continue;
             vf in = G == 1 ? load(from) : G ? spread<G>(from, std::make_integer_sequence<int, W>()) : splat(*from);
             MAIA_HOLD(in);
@@ -162,10 +96,31 @@ struct Patch {
     }
 
     template <bool Edge>
-    void run_channels(const float* filters, int64_t filter, int64_t first, int64_t count, float* out,
-                      int64_t ld) const {
+    inline void add_any_line(vf* sums, const float* from, const float* filter) const {
+        if (c.c < W) return add_taps<Edge>(sums, from, filter, [&](const float* at) { return load(at, c.c); });
+        add_taps<Edge>(sums, from, filter, [](const float* at) { return load(at); });
+    }
+
+    template <bool Edge, class F>
+    inline void add_taps(vf* sums, const float* from, const float* filter, const F& get) const {
+        const int64_t step = c.sw * c.xw;
+        for (int64_t k = 0; k < c.kw; k++, from += c.dw * c.xw, filter += W) {
+            vf tap = load(filter);
+            MAIA_HOLD(tap);
+#pragma GCC unroll 32
+            for (int p = 0; p < P; p++) {
+                const int64_t j = p * c.sw + k * c.dw;
+                if (Edge && (j < columns.begin || j >= columns.end)) continue;
+                sums[p] += get(from + p * step) * tap;
+            }
+        }
+    }
+
+    template <bool Edge>
+    void run_channels(const float* filters, int64_t first, int64_t count, float* out, int64_t ld) const {
+        const int64_t filter = c.kh * own() * taps() * W;
         for (int64_t i = 0; i < count; i += W, filters += filter) {
-            const int64_t at = least(i, count - W);
+            const int64_t at = most(0, least(i, count - W));
             run<Edge>(filters, first + at, out + at, ld);
         }
     }
@@ -178,21 +133,20 @@ void run_line(const Conv& c, const float* x, const float* packed, int64_t line, 
     typedef Patch<P, G, K, S> Patch;
     alignas(64) float tile[P * CHANNELS];
     const Parts parts(c.c);
-    const int64_t y = line % c.oh * c.sh - c.pt, own = c.c / c.groups, taps = c.kh * K * own;
+    const int64_t y = line % c.oh * c.sh - c.pt, wide = Patch::wide(c);
     const float* start = x + line / c.oh * c.xn + y * c.xh;
     const Taps lines(y, c.dh, c.kh, c.h);
     for (int64_t at = 0; at < c.ow; at += P) {
-        const int64_t first = at * S - c.pl, count = least(P, c.ow - at);
-        const Patch patch = {start + first * c.xw, c.dh * c.xh, c.xw, own, lines,
-                             Taps(first, 1, Patch::WIDE, c.w)};
-        const bool edge = patch.columns.begin > 0 || patch.columns.end < Patch::WIDE;
+        const int64_t first = at * c.sw - c.pl, count = least(P, c.ow - at);
+        const Patch patch = {c, start + first * c.xw, lines, Taps(first, 1, wide, c.w)};
+        const bool edge = patch.columns.begin > 0 || patch.columns.end < wide;
         for (int64_t i = 0; i < parts.count; i++) {
             const int64_t from = parts.start(i), width = parts.start(i + 1) - from, ld = round_up(width, W);
-            const float* filters = packed + from * taps;
+            const float* filters = packed + from * c.kh * patch.own() * patch.taps();
             if (edge)
-                patch.template run_channels<true>(filters, taps * W, from, width, tile, ld);
+                patch.template run_channels<true>(filters, from, width, tile, ld);
             else
-                patch.template run_channels<false>(filters, taps * W, from, width, tile, ld);
+                patch.template run_channels<false>(filters, from, width, tile, ld);
             epilogue(context, tile, ld, line * c.ow + at, count, from, width);
         }
     }
@@ -200,15 +154,15 @@ void run_line(const Conv& c, const float* x, const float* packed, int64_t line, 
 
 typedef void (*Line)(const Conv&, const float*, const float*, int64_t, Epilogue, const void*);
 
-// What has code of its own: the usual filters, and those of the usual groups. Null for other groups.
+// The usual filters, and those of the usual groups, have code of their own. Null for other groups.
 Line find(const Conv& c) {
     static constexpr Line lines[3][2] = {{run_line<1, 3, 1>, run_line<1, 3, 2>},
                                          {run_line<1, 5, 1>, run_line<1, 5, 2>},
-                                         {run_line<1, 7, 1>, run_any_line}};
+                                         {run_line<1, 7, 1>, run_line<1, 0, 0>}};
     const bool plain = c.c >= W && c.dw == 1 && c.sw <= 2;
     if (c.groups == c.c) {
         const bool usual = plain && (c.kw == 3 || c.kw == 5 || c.kw == 7);
-        return usual ? lines[(c.kw - 3) / 2][c.sw - 1] : run_any_line;
+        return usual ? lines[(c.kw - 3) / 2][c.sw - 1] : run_line<1, 0, 0>;
     }
     if (!plain || c.kw != 3 || c.groups == 1) return nullptr;
     const int64_t own = c.c / c.groups;

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int RANK = 9;                // a caller's 8, and one for elements that are copied as two
 constexpr int64_t TASK_BYTES = 65536;  // about what a chunk of a parallel loop copies
-constexpr int64_t TILE_ROWS = 256, TILE_COLUMNS = 64;
+constexpr int64_t TILE_ROWS = 256, TILE_COLUMNS = 64, FLAT_COLUMNS = 1024;  // flat: tiles of few rows
 
 int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t size(int64_t a) { return a < 0 ? -a : a; }
@@ -103,15 +103,15 @@ void transpose_block(T* dst, int64_t dst_stride, const T* src, int64_t src_strid
         for (int64_t r = i; r < rows; r++) dst[j * dst_stride + r] = src[r * src_stride + j];
 }
 
-// The same for at most 4 rows, whose columns lie one after the other in dst: pixels of few channels, in and out of
-// planes. Each column is stored as 4 elements, and the next one overwrites what is too much.
+// The same for at most 4 rows, whose columns lie one after the other in dst: pixels of few channels, out of planes.
+// Each column is stored as 4 elements, and the next one overwrites what is too much.
 template <class T>
 void interleave(T* dst, const T* src, int64_t src_stride, int64_t rows, int64_t columns) {
     int64_t j = 0;
     if constexpr (sizeof(T) == 4) {
         typedef float four __attribute__((vector_size(16)));
         for (; j + 4 < columns; j += 4) {
-            four v[4] = {};
+            four v[4];
             for (int r = 0; r < 4; r++) memcpy(&v[r], src + least(r, rows - 1) * src_stride + j, sizeof v[r]);
             const four a = MAIA_SHUFFLE(v[0], v[1], 0, 4, 1, 5), b = MAIA_SHUFFLE(v[0], v[1], 2, 6, 3, 7);
             const four c = MAIA_SHUFFLE(v[2], v[3], 0, 4, 1, 5), d = MAIA_SHUFFLE(v[2], v[3], 2, 6, 3, 7);
@@ -178,7 +178,7 @@ void copy_tiles(const Copy& c, int across, const Kernels& k, char* dst, const ch
     int rank = 0;
     for (int i = 0; i < c.rank - 1; i++)
         if (i != across) outer[rank++] = c.dims[i];
-    int64_t rows = least(TILE_ROWS, last.n), columns = least(TILE_COLUMNS * (rows < 16 ? 16 : 1), wide.n);
+    int64_t rows = least(TILE_ROWS, last.n), columns = least(rows < 16 ? FLAT_COLUMNS : TILE_COLUMNS, wide.n);
     int64_t down = (last.n + rows - 1) / rows, count = down * ((wide.n + columns - 1) / columns), tiles = count;
     for (int i = 0; i < rank; i++) count *= outer[i].n;
     parallel(count, TASK_BYTES / (rows * columns * k.bytes) + 1, [&](int64_t begin, int64_t end) {
