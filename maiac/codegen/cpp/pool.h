@@ -25,7 +25,7 @@ static inline void parallel(int64_t n, int64_t grain, const F& f) {
 // The running thread's own block of at least `bytes`, aligned to 64, kept and grown but never shrunk; a call may move
 // it, and then its contents are lost. Blocks of different slots are apart: slot 0 is for the bodies of loops, slot 1 for
 // what a caller hands to all of its workers.
-constexpr int SCRATCH_SLOTS = 4;
+constexpr int SCRATCH_SLOTS = 5;
 void* scratch(int64_t bytes, int slot = 0);
 
 }  // namespace maia

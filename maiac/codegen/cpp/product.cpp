@@ -8,6 +8,7 @@ namespace {
 
 constexpr int64_t CACHE = 256 << 10;     // bytes of rows to hold in a core's own cache
 constexpr int64_t PIECE = 1024;          // long sums are made in pieces of about so many k
+constexpr int64_t MADE = 4 << 20;        // floats of panels that are made before a product, where they are used again
 constexpr int64_t LEAST_WORK = 1 << 18;  // multiply-adds that are worth a task of their own
 constexpr int64_t TASKS = 12;            // for each thread, so that none waits long for the last one
 constexpr int64_t AHEAD_LEAST = 2, AHEAD_MOST = 6;  // k from one request for the next panel to the next
@@ -274,12 +275,30 @@ void multiply_nothing(const Product& p) {
         }
 }
 
+// All panels, k by k, panel by panel, entry by entry.
+const float* make_panels(const Plan& plan) {
+    const Product& p = plan.p;
+    const int64_t floats = plan.k * NR;
+    float* space = (float*)scratch(p.batch * plan.panels * floats * int64_t(sizeof(float)), PANELS_SLOT);
+    parallel(p.batch * plan.panels, divide_up(1 << 14, floats), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++)
+            p.panel(p.source, i / plan.panels, i % plan.panels, 0, plan.k, space + i * floats);
+    });
+    return space;
+}
+
 }  // namespace
 
 void multiply(const Product& p) {
     if (p.batch <= 0 || p.m <= 0 || p.n <= 0) return;
     if (p.positions <= 0 || p.run <= 0) return multiply_nothing(p);
     Plan plan(p);
+    if (p.panel && plan.blocks > 1 && p.batch * plan.panels * plan.k * NR <= MADE) {  // each block would make them anew
+        Product made = p;
+        made.packed = make_panels(plan);
+        made.panel = nullptr;
+        return multiply(made);
+    }
     parallel(plan.tasks(), 1, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) Task(plan, i).run();
     });

@@ -33,7 +33,8 @@ struct Product {
 
 void multiply(const Product& p);
 
-// Which of the scratch slots of pool.h the bodies of our loops use, and which one their callers use.
-constexpr int WORKER_SLOT = 2, CALLER_SLOT = 3;
+// Which of the scratch slots of pool.h the bodies of our loops use, which one their callers use, and which one holds
+// panels that are made for one product.
+constexpr int WORKER_SLOT = 2, CALLER_SLOT = 3, PANELS_SLOT = 4;
 
 }  // namespace maia
