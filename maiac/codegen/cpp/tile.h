@@ -10,10 +10,9 @@ constexpr int VECTORS = W == 4 ? 3 : 2;  // in a panel's row
 constexpr int NR = VECTORS * W;
 
 // The most rows of a tile: as many as leave registers for a panel's row and a broadcast, at least 8 sums to hide the
-// latency of a multiply-add, and no more than there are general registers for the rows' pointers (x86 has 16).
-#if defined(__AVX512F__)
-constexpr int MR = 12;
-#elif defined(__aarch64__)
+// latency of a multiply-add, and no more than there are general registers for the rows' pointers (x86 has 16, and the
+// loop has counters) or ways in a set of the first cache, where rows that lie a multiple of 4 KiB apart meet.
+#if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int MR = 8;
 #else
 constexpr int MR = W == 4 ? 3 : 6;
