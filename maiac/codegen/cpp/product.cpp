@@ -25,6 +25,7 @@ struct Plan {
     const Product& p;
     Rows rows;
     int64_t panels, k;
+    int64_t last;  // vectors of the last panel that hold columns
     bool cut_run;
     int64_t positions, run, pieces;
     int64_t block, group, blocks, groups;
@@ -42,6 +43,7 @@ struct Plan {
 };
 
 Plan::Plan(const Product& product) : p(product), rows(p.m), panels(divide_up(p.n, NR)), k(p.positions * p.run) {
+    last = divide_up(p.n - (panels - 1) * NR, W);
     cut_run = p.positions == 1;
     int64_t wanted = least(divide_up(k, p.piece ? p.piece : PIECE), cut_run ? k : p.positions);
     positions = cut_run ? 1 : divide_up(p.positions, wanted);
@@ -114,7 +116,7 @@ struct Task {
     void across(int64_t index, int64_t tile, int64_t width);
     Patch place(int64_t from, int64_t to, int64_t panel, int64_t panels) const;
     Tile start(int64_t index, int64_t panel, int64_t width);
-    void make(Tile& t, int64_t index, int64_t row, int64_t rows, int64_t width) const;
+    void make(Tile& t, int64_t index, int64_t row, int64_t rows, int64_t panel, int64_t width) const;
     void finish(const Patch& patch, int64_t index) const;
 };
 
@@ -178,7 +180,7 @@ void Task::down(int64_t index, int64_t panel, int64_t width, int64_t from, int64
             const int64_t rows = plan.rows.height(j);
             t.ahead = ahead && (j - from) * asked < bytes ? ahead + (j - from) * asked : nullptr;
             t.out = patch.out + r * patch.step;
-            make(t, index, patch.row + r, rows, width);
+            make(t, index, patch.row + r, rows, panel, width);
             r += rows;
         }
         finish(patch, index);
@@ -195,8 +197,8 @@ void Task::across(int64_t index, int64_t tile, int64_t width) {
         const Patch patch = place(tile, tile + 1, panel, least(plan.joined * width, panel1 - panel));
         t.out = patch.out;
         t.out_step = patch.step;
-        for (int64_t left = patch.panels; left > 0; left -= width, t.out += width * NR, t.panels += next)
-            make(t, index, patch.row, rows, least(width, left));
+        for (int64_t i = 0; i < patch.panels; i += width, t.out += width * NR, t.panels += next)
+            make(t, index, patch.row, rows, panel + i, least(width, patch.panels - i));
         finish(patch, index);
     }
 }
@@ -244,14 +246,14 @@ Tile Task::start(int64_t index, int64_t panel, int64_t width) {
     return t;
 }
 
-inline void Task::make(Tile& t, int64_t index, int64_t row, int64_t rows, int64_t width) const {
+inline void Task::make(Tile& t, int64_t index, int64_t row, int64_t rows, int64_t panel, int64_t width) const {
     const float* shifted[MR];
     t.rows = pointers + (row - row0) + (plan.cut_run ? 0 : index * plan.positions * count);
     if (plan.cut_run && index) {
         for (int64_t r = 0; r < rows; r++) shifted[r] = t.rows[r] + index * plan.run;
         t.rows = shifted;
     }
-    tile(int(rows), int(width), t);
+    tile(int(rows), int(width > 1 || panel + 1 < plan.panels ? width * VECTORS : plan.last), t);
 }
 
 void Task::finish(const Patch& patch, int64_t index) const {

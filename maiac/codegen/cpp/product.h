@@ -24,7 +24,7 @@ struct Product {
     int64_t row0;                   // of the epilogue, for row 0 of entry 0
     int64_t row_step, column_step;  // what an entry adds to the epilogue's row and column
     // Where set, sums are written there and no epilogue is called: element (entry, row, column) to out[entry *
-    // out_entry_step + row * out_step + column], rows up to a whole number of panels.
+    // out_entry_step + row * out_step + column], rows up to a whole number of vectors.
     float* out;
     int64_t out_entry_step, out_step;
     Epilogue epilogue;

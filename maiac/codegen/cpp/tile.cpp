@@ -6,9 +6,9 @@ namespace maia {
 
 constexpr int64_t AHEAD = 256;  // floats
 
-template <int R, int P>
+template <int R, int V>
 static void run_tile(const Tile& t) {
-    constexpr int V = P * VECTORS;
+    constexpr int P = divide_up(V, VECTORS);
     vf sums[R][V];
 #pragma GCC unroll 32
     for (int i = 0; i < R * V; i++) sums[i / V][i % V] = vf{};
@@ -75,12 +75,17 @@ static void run_tile(const Tile& t) {
 
 typedef void (*Run)(const Tile&);
 
+// Of a panel: fewer vectors than it has. Of a tile: as few, or up to 6 panels.
+constexpr int NARROW = VECTORS - 1, WIDTHS = NARROW + 6;
+
 // One for each shape that tile_panels allows; null for the others.
 template <int I>
 static constexpr Run entry() {
-    constexpr int R = I / 6 + 1, P = I % 6 + 1;
-    if constexpr (P <= tile_panels(R))
-        return run_tile<R, P>;
+    constexpr int R = I / WIDTHS + 1, J = I % WIDTHS, P = J - NARROW + 1;
+    if constexpr (J < NARROW)
+        return run_tile<R, J + 1>;
+    else if constexpr (P <= tile_panels(R))
+        return run_tile<R, P * VECTORS>;
     else
         return nullptr;
 }
@@ -90,8 +95,9 @@ static Run find(int i, std::integer_sequence<int, I...>) {
     return table[i];
 }
 
-void tile(int rows, int panels, const Tile& t) {
-    find((rows - 1) * 6 + panels - 1, std::make_integer_sequence<int, MR * 6>())(t);
+void tile(int rows, int vectors, const Tile& t) {
+    const int width = vectors < VECTORS ? vectors - 1 : NARROW - 1 + vectors / VECTORS;
+    find((rows - 1) * WIDTHS + width, std::make_integer_sequence<int, MR * WIDTHS>())(t);
 }
 
 }  // namespace maia

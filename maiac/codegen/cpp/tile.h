@@ -49,7 +49,8 @@ struct Rows {
     int64_t height(int64_t tile) const { return base + (tile < tall); }
 };
 
-// 1 <= rows <= MR, 1 <= panels <= tile_panels(rows).
-void tile(int rows, int panels, const Tile& t);
+// 1 <= rows <= MR. Either whole panels, of VECTORS vectors each, 1 <= panels <= tile_panels(rows); or fewer vectors than
+// that, the first ones of a panel: the others are neither summed nor written.
+void tile(int rows, int vectors, const Tile& t);
 
 }  // namespace maia

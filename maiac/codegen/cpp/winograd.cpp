@@ -228,7 +228,7 @@ void Lean<M>::multiply_piece(int64_t panel, int64_t ch, const char* next, float*
             t.out = sums + p * plane + rows.start(i) * wide;
             t.ahead = next < stop ? next : nullptr;
             next += divide_up(run, t.ahead_step) * 64;
-            tile(int(rows.height(i)), 1, t);
+            tile(int(rows.height(i)), VECTORS, t);
         }
 }
 

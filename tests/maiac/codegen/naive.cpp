@@ -93,26 +93,24 @@ void low_product(const char* name, Weight kind, Type type, int64_t m, int64_t n,
     check(std::string("gemm ") + name + " m" + std::to_string(m), c, multiplied(m, n, k, a, b), 2e-6);
 }
 
-void products() {
-    for (int64_t m : {1, 2, 3, 5, 50, 131}) {
-        int64_t n = 77, k = 301;
-        Floats a = some(m * k, 1), b = some(n * k, 2), c(m * n);
-        Memory panels(packed_bytes(Weight::f32, n, k));
-        pack(Weight::f32, n, k, 0, {Type::f32, b.data(), k, 1, nullptr, 0, 0, nullptr, 0, 0}, panels.at);
-        Result to = {c.data(), n};
-        gemm(m, Type::f32, a.data(), k, {Weight::f32, n, k, 0, panels.at}, nullptr, keep, &to);
-        check("gemm f32", c, multiplied(m, n, k, a, b), 2e-6);
-        matmul(1, 1, m, n, k, {Type::f32, a.data(), 0, 0, k, 1}, {Type::f32, b.data(), 0, 0, k, 1}, keep, &to);
-        check("matmul", c, multiplied(m, n, k, a, b), 2e-6);
-        low_product("i8", Weight::i8, Type::i8, m, n, k, 0, false);
-        low_product("u8", Weight::u8, Type::u8, m, n, k, 0, true);
-        low_product("i8 with zeros", Weight::u8, Type::i8, m, n, 320, 32, true);
-        low_product("i4", Weight::i4, Type::i4, m, n, 320, 64, true);
-        low_product("u4", Weight::i4, Type::u4, m, n, k, 0, true);
-        low_product("f8e4m3", Weight::f8e4m3, Type::f8e4m3, m, n, 320, 32, false);
-        low_product("f8e5m2", Weight::f8e5m2, Type::f8e5m2, m, n, k, 0, false);
-        low_product("f4e2m1", Weight::f4e2m1, Type::f4e2m1, m, n, 320, 32, false);
-    }
+void products(int64_t m, int64_t n) {
+    const int64_t k = 301;
+    Floats a = some(m * k, 1), b = some(n * k, 2), c(m * n);
+    Memory panels(packed_bytes(Weight::f32, n, k));
+    pack(Weight::f32, n, k, 0, {Type::f32, b.data(), k, 1, nullptr, 0, 0, nullptr, 0, 0}, panels.at);
+    Result to = {c.data(), n};
+    gemm(m, Type::f32, a.data(), k, {Weight::f32, n, k, 0, panels.at}, nullptr, keep, &to);
+    check("gemm f32", c, multiplied(m, n, k, a, b), 2e-6);
+    matmul(1, 1, m, n, k, {Type::f32, a.data(), 0, 0, k, 1}, {Type::f32, b.data(), 0, 0, k, 1}, keep, &to);
+    check("matmul", c, multiplied(m, n, k, a, b), 2e-6);
+    low_product("i8", Weight::i8, Type::i8, m, n, k, 0, false);
+    low_product("u8", Weight::u8, Type::u8, m, n, k, 0, true);
+    low_product("i8 with zeros", Weight::u8, Type::i8, m, n, 320, 32, true);
+    low_product("i4", Weight::i4, Type::i4, m, n, 320, 64, true);
+    low_product("u4", Weight::i4, Type::u4, m, n, k, 0, true);
+    low_product("f8e4m3", Weight::f8e4m3, Type::f8e4m3, m, n, 320, 32, false);
+    low_product("f8e5m2", Weight::f8e5m2, Type::f8e5m2, m, n, k, 0, false);
+    low_product("f4e2m1", Weight::f4e2m1, Type::f4e2m1, m, n, 320, 32, false);
 }
 
 struct Counted {
@@ -210,6 +208,7 @@ void convolutions() {
     convolution("depthwise of stride 3", ConvKind::depthwise, 37, 37, 37, 3, 3);
     convolution("groups of four", ConvKind::depthwise, 68, 68, 17, 3, 1);
     convolution("groups of four, of stride 2", ConvKind::depthwise, 20, 20, 5, 3, 2);
+    if (W > 8) convolution("groups of eight", ConvKind::depthwise, 72, 72, 9, 3, 1);
     convolution("groups of a vector", ConvKind::depthwise, 3 * W, 3 * W, 3, 3, 1);
     if (3 * W != NR)  // which whole panels are not for
         convolution("groups of three vectors", ConvKind::depthwise, 6 * W, 6 * W, 2, 3, 2);
@@ -391,7 +390,8 @@ void windows() {
 }  // namespace
 
 int main() {
-    products();
+    for (int64_t m : {1, 2, 3, 5, 50, 131})
+        for (int64_t n : {77, 69, 61}) products(m, n);
     for (int64_t m : {40, 97})
         for (int64_t n : {16, 130, 500})
             for (int64_t k : {20, 600}) shared_product(m, n, k);
