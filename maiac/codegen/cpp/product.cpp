@@ -11,8 +11,6 @@ constexpr int64_t PIECE = 1024;          // long sums are made in pieces of abou
 constexpr int64_t MADE = 4 << 20;        // floats of panels that are made before a product, where they are used again
 constexpr int64_t LEAST_WORK = 1 << 18;  // multiply-adds that are worth a task of their own
 constexpr int64_t TASKS = 12;            // for each thread, so that none waits long for the last one
-// Whether tiles ask for the next panel: where a row of a panel is two lines, processors look ahead far enough.
-constexpr bool AHEAD = W < 16;
 constexpr int64_t AHEAD_LEAST = 2, AHEAD_MOST = 6;  // k from one request for the next panel to the next
 constexpr int64_t JOINED = 4;            // tiles that the epilogue gets in one call
 constexpr int64_t LONG = 512;            // sums after which a call for every tile costs little
@@ -238,7 +236,7 @@ Tile Task::start(int64_t index, int64_t panel, int64_t width) {
     t.panel_step = plan.k * NR;
     const float* first = p.packed + (entry * plan.panels + panel) * t.panel_step;
     t.panels = first + k0 * NR;
-    if (!AHEAD || plan.panels_kept) return t;
+    if (!LOOKS_AHEAD || plan.panels_kept) return t;
     if (panel + width < (plan.sections > 1 ? plan.panels : panel1))
         t.ahead = (const char*)(t.panels + width * t.panel_step);
     else if (index + 1 < plan.pieces)

@@ -4,7 +4,7 @@
 
 namespace maia {
 
-constexpr int64_t AHEAD = 256;  // floats
+constexpr int64_t AHEAD = 256;  // floats from what is read to what is asked for
 
 template <int R, int V>
 static void run_tile(const Tile& t) {
@@ -30,7 +30,7 @@ static void run_tile(const Tile& t) {
                 ahead += 64;
             }
             do {
-                if constexpr (P > 1) {  // few rows: panels stream from memory, across pages that no processor looks ahead
+                if constexpr (P > 1 && LOOKS_AHEAD) {  // few rows: panels stream from memory, across pages that no processor looks ahead
 #pragma GCC unroll 6
                     for (int p = 0; p < P; p++) __builtin_prefetch(b + p * panel_step + AHEAD);
                 }
@@ -75,8 +75,8 @@ static void run_tile(const Tile& t) {
 
 typedef void (*Run)(const Tile&);
 
-// Of a panel: fewer vectors than it has. Of a tile: as few, or up to 6 panels.
-constexpr int NARROW = VECTORS - 1, WIDTHS = NARROW + 6;
+// A tile has fewer vectors than a panel, or whole panels.
+constexpr int NARROW = VECTORS - 1, WIDTHS = NARROW + MOST_PANELS;
 
 // One for each shape that tile_panels allows; null for the others.
 template <int I>

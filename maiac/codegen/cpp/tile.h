@@ -38,8 +38,16 @@ struct Tile {
     int64_t ahead_step;
 };
 
-// The most panels of a tile of so many rows: where rows do not fill the registers, more panels do.
-constexpr int tile_panels(int rows) { return rows > MR / 2 ? 1 : MR / rows < 6 ? MR / rows : 6; }
+// Whether code asks for panels before they are read. With 512-bit vectors a panel's row is two lines, and processors look
+// far enough ahead by themselves: asking, too, costs up to a fifth.
+constexpr bool LOOKS_AHEAD = W < 16;
+
+// The most panels of a tile of so many rows: where rows do not fill the registers, more panels do, as far as memory gives
+// as many streams at its full rate.
+constexpr int MOST_PANELS = W < 16 ? 6 : 3;
+constexpr int tile_panels(int rows) {
+    return rows > MR / 2 ? 1 : MR / rows < MOST_PANELS ? MR / rows : MOST_PANELS;
+}
 
 // m rows in tiles of nearly equal height: the first `tall` have base + 1 rows, the others base.
 struct Rows {
