@@ -35,25 +35,27 @@ void scores(const float* q, const float* k, int64_t d, float* s, int64_t s_strid
         for (int j = 0; j < NV; j++) store(s + r * s_stride + j * W, c[r][j]);
 }
 
-// o[MR, PW] = shrunk[MR] * o + p[MR, n] v[n, PW]; without the first term where there is no `shrunk`.
+// o[MR, N * W] = shrunk[MR] * o + p[MR, n] v[n, N * W], the first columns of a panel; without the first term where there
+// is no `shrunk`.
+template <int N>
 void values(const float* p, int64_t p_stride, const float* v, int64_t n, const float* shrunk, float* o,
             int64_t o_stride) {
-    vf c[MR][NV] = {};
+    vf c[MR][N] = {};
     if (shrunk) {
 #pragma GCC unroll 16
         for (int r = 0; r < MR; r++)
-            for (int j = 0; j < NV; j++) c[r][j] = shrunk[r] * load(o + r * o_stride + j * W);
+            for (int j = 0; j < N; j++) c[r][j] = shrunk[r] * load(o + r * o_stride + j * W);
     }
     for (int64_t i = 0; i < n; i++, p++, v += PW) {
-        vf b[NV];
-        for (int j = 0; j < NV; j++) b[j] = load(v + j * W);
+        vf b[N];
+        for (int j = 0; j < N; j++) b[j] = load(v + j * W);
 #pragma GCC unroll 16
         for (int r = 0; r < MR; r++)
-            for (int j = 0; j < NV; j++) c[r][j] += p[r * p_stride] * b[j];
+            for (int j = 0; j < N; j++) c[r][j] += p[r * p_stride] * b[j];
     }
 #pragma GCC unroll 16
     for (int r = 0; r < MR; r++)
-        for (int j = 0; j < NV; j++) store(o + r * o_stride + j * W, c[r][j]);
+        for (int j = 0; j < N; j++) store(o + r * o_stride + j * W, c[r][j]);
 }
 
 // Keys k[n, d] -> panels[n / PW][d][PW], with zeros for missing keys.
@@ -172,8 +174,9 @@ void Task::add(int64_t r0, int64_t n, int64_t key0, int64_t keys_here) {
     for (int64_t j = 0; j < e_pad; j += PW)
         for (int i = 0; i < GROUP; i++) {
             const Tile& tile = tiles[i];
+            const auto add_values = a.e - j > W ? values<NV> : values<1>;
             if (tile.low < tile.high)
-                values(weights + i * MR * block + tile.low, block, packed_values + j * keys_here + tile.low * PW,
+                add_values(weights + i * MR * block + tile.low, block, packed_values + j * keys_here + tile.low * PW,
                        tile.high - tile.low, tile.fresh ? nullptr : shrunk + i * MR, output + (r0 + i * MR) * e_pad + j,
                        e_pad);
         }
