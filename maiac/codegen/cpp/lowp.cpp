@@ -9,7 +9,10 @@
 namespace maia {
 namespace {
 
-constexpr int64_t AHEAD = 1024;  // bytes
+// Bytes from the codes that are read to those that are asked for, and into which cache: with 512-bit vectors more is on
+// its way than the first one should hold.
+constexpr int64_t AHEAD = 64 * NR;
+constexpr int NEAR = W < 16 ? 3 : 2;
 
 // k that lie together in a row of codes, and the row's bytes.
 template <Weight K>
@@ -106,7 +109,7 @@ void run_few(const PanelLayout& l, int64_t k, const char* panels, const float* c
         constexpr int LINE = 64 / ROW<K> > 0 ? 64 / ROW<K> : 1;
         for (; i + LINE * TOGETHER<K> <= count; i += LINE * TOGETHER<K>, codes += LINE * ROW<K>) {
 #pragma GCC unroll 4
-            for (int p = 0; p < P; p++) __builtin_prefetch(codes + p * l.bytes + AHEAD);
+            for (int p = 0; p < P; p++) __builtin_prefetch(codes + p * l.bytes + AHEAD, 0, NEAR);
 #pragma GCC unroll 4
             for (int j = 0; j < LINE; j++) few.template step<true>(codes + j * ROW<K>, l.bytes, i + j * TOGETHER<K>);
         }
