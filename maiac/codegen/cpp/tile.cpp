@@ -30,7 +30,8 @@ static void run_tile(const Tile& t) {
                 ahead += 64;
             }
             do {
-                if constexpr (P > 1 && LOOKS_AHEAD) {  // few rows: panels stream from memory, across pages that no processor looks ahead
+                // Few rows: panels stream from memory, across pages, which no processor looks beyond.
+                if constexpr (P > 1 && LOOKS_AHEAD) {
 #pragma GCC unroll 6
                     for (int p = 0; p < P; p++) __builtin_prefetch(b + p * panel_step + AHEAD);
                 }
