@@ -21,6 +21,7 @@ from maiac.runtime.weights import HeldTensor
 from .harness import Ran, check, difference, reference
 from .sheet import Sheet, edges, sizes_within
 from .sheets import FAMILIES, sheet
+from .sheets_attention import ULPS as ATTENTION_ULPS
 
 # What stays with the reference kernels, and why.
 REFUSED = {"indexed": {("index_put", "writing at several indices, or adding")}}
@@ -165,8 +166,8 @@ def test_a_local_mask_without_heads():
     s = Sheet("masks", 0, T=(1, 40), S=(1, 90), B=(0, 3))
     t, u, b = sym("T"), sym("S"), sym("B")
     q, k, v = s.arg(DType.F32, b, t, 24), s.arg(DType.F32, b, u, 24), s.arg(DType.F32, b, u, 10)
-    s.give("of a batch", s.emit("attention", q, k, v, s.arg(DType.F32, b, t, u)))
-    s.give("of both sides", s.emit("attention", q, k, v, window=5))
+    s.give("of a batch", s.emit("attention", q, k, v, s.arg(DType.F32, b, t, u)), ulps=ATTENTION_ULPS)
+    s.give("of both sides", s.emit("attention", q, k, v, window=5), ulps=ATTENTION_ULPS)
     runner = s.finish()
     for i, sizes in enumerate(({"T": 1, "S": 1, "B": 2}, {"T": 40, "S": 33, "B": 3}, {"T": 7, "S": 90, "B": 1})):
         runner.compare(sizes, i)
