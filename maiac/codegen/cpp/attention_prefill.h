@@ -171,15 +171,16 @@ void Task::add(int64_t r0, int64_t n, int64_t key0, int64_t keys_here) {
                                least(at.end - key0, keys_here), seen[r], mask(r0 + r, key0), at.sums);
         }
     }
-    for (int64_t j = 0; j < e_pad; j += PW)
+    for (int64_t j = 0; j < e_pad; j += PW) {
+        const auto add_values = a.e - j > W ? values<NV> : values<1>;
         for (int i = 0; i < GROUP; i++) {
             const Tile& tile = tiles[i];
-            const auto add_values = a.e - j > W ? values<NV> : values<1>;
             if (tile.low < tile.high)
                 add_values(weights + i * MR * block + tile.low, block, packed_values + j * keys_here + tile.low * PW,
-                       tile.high - tile.low, tile.fresh ? nullptr : shrunk + i * MR, output + (r0 + i * MR) * e_pad + j,
-                       e_pad);
+                           tile.high - tile.low, tile.fresh ? nullptr : shrunk + i * MR,
+                           output + (r0 + i * MR) * e_pad + j, e_pad);
         }
+    }
 }
 
 // Scaled rows q[MR, d], of which `n` are there -> to[d][MR]; writes up to W floats beyond.

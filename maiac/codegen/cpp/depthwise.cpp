@@ -169,7 +169,7 @@ Line find(const Conv& c) {
     // Groups that fill whole panels are as fast as products.
     if (own % W == 0 && own % NR != 0) return c.sw == 1 ? run_line<0, 3, 1> : run_line<0, 3, 2>;
     if (own == 4) return c.sw == 1 ? run_line<4, 3, 1> : run_line<4, 3, 2>;
-    if constexpr (W > 8)
+    if constexpr (W > 8)  // for narrower vectors these are whole ones
         if (own == 8) return c.sw == 1 ? run_line<8, 3, 1> : run_line<8, 3, 2>;
     return nullptr;
 }

@@ -35,6 +35,10 @@ struct Plan {
 
     explicit Plan(const Product& product);
     int64_t tasks() const { return p.batch * blocks * groups; }
+    // Of some panels. Where there are several, the last one's empty vectors are summed, too.
+    int64_t vectors(int64_t panel, int64_t width) const {
+        return width == 1 && panel + 1 == panels ? last : width * VECTORS;
+    }
     int64_t section(int64_t i) const { return i * blocks / sections; }  // its first block
     void find(int64_t index, int64_t& b, int64_t& g) const;
     void cut();
@@ -251,7 +255,7 @@ inline void Task::make(Tile& t, int64_t index, int64_t row, int64_t rows, int64_
         for (int64_t r = 0; r < rows; r++) shifted[r] = t.rows[r] + index * plan.run;
         t.rows = shifted;
     }
-    tile(int(rows), int(width > 1 || panel + 1 < plan.panels ? width * VECTORS : plan.last), t);
+    tile(int(rows), int(plan.vectors(panel, width)), t);
 }
 
 void Task::finish(const Patch& patch, int64_t index) const {

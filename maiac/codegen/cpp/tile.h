@@ -38,8 +38,8 @@ struct Tile {
     int64_t ahead_step;
 };
 
-// Whether code asks for panels before they are read. With 512-bit vectors a panel's row is two lines, and processors look
-// far enough ahead by themselves: asking, too, costs up to a fifth.
+// Whether products ask for panels before they are read. With 512-bit vectors a panel's row is two lines, and processors
+// look far enough ahead by themselves: asking, too, costs up to a fifth.
 constexpr bool LOOKS_AHEAD = W < 16;
 
 // The most panels of a tile of so many rows: where rows do not fill the registers, more panels do, as far as memory gives
